@@ -1,0 +1,47 @@
+# Estuary. `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## build, make a development CA, start everything, enrol a first certificate, keep serving
+	@scripts/run
+
+.PHONY: test
+test: ## install what tests need and run all of them
+	@scripts/test
+
+.PHONY: build
+build: ## build the four binaries into bin/
+	@scripts/build
+
+.PHONY: lint
+lint: ## run the linters
+	@scripts/lint
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser of outside bytes, FUZZTIME each (default 30s)
+	@scripts/fuzz
+
+.PHONY: bench
+bench: ## run the benchmarks that docs/benchmarks.md quotes
+	@scripts/bench
+
+.PHONY: proto
+proto: ## generate the Go code of proto/ again
+	@scripts/proto
+
+.PHONY: docs
+docs: ## write docs/config.md again from the configuration structs
+	@scripts/docs
+
+.PHONY: tidy
+tidy: ## tidy every module, in the order in which they need each other
+	@scripts/tidy
+
+.PHONY: clean-state
+clean-state: ## remove the development state that `make run` made
+	@scripts/clean-state

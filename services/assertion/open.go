@@ -1,0 +1,199 @@
+package assertion
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
+	"github.com/estuary-pki/estuary/services/fault"
+)
+
+// Refused is the public text of every refusal: which check failed is for the audit alone.
+const Refused = "the credential was refused"
+
+// PublicKey is a validator's key as the signer's configuration states it.
+type PublicKey struct {
+	// ID is what SealedAssertion.key_id names.
+	ID string
+	// Issuer is the mesh name of the validator that holds the private half.
+	Issuer string
+	// Key is the public half.
+	Key ed25519.PublicKey
+	// NotAfter is the end of its use.
+	NotAfter time.Time
+	// Methods are those that it may assert; none allows nothing.
+	Methods []assertionv1.Method
+	// Realms are those that it may speak for; none allows nothing.
+	Realms []string
+}
+
+// OpenerConfig is what an Opener needs.
+type OpenerConfig struct {
+	// Audience is the name of this authority.
+	Audience string
+	// Keys are the validators' keys.
+	Keys []PublicKey
+	// Now is the clock; time.Now where nil.
+	Now func() time.Time
+}
+
+// Opener opens assertions. It is safe for concurrent use.
+type Opener struct {
+	audience string
+	now      func() time.Time
+	keys     atomic.Pointer[map[string]PublicKey]
+}
+
+// NewOpener returns an Opener for the keys.
+func NewOpener(c OpenerConfig) (*Opener, error) {
+	if c.Audience == "" {
+		return nil, errors.New("an assertion opener needs an audience")
+	}
+	o := &Opener{audience: c.Audience, now: c.Now}
+	if o.now == nil {
+		o.now = time.Now
+	}
+	return o, o.SetKeys(c.Keys)
+}
+
+// SetKeys replaces the keys at once; on error the old ones stay.
+func (o *Opener) SetKeys(keys []PublicKey) error {
+	m := make(map[string]PublicKey, len(keys))
+	for _, k := range keys {
+		if k.ID == "" || k.Issuer == "" || len(k.Key) != ed25519.PublicKeySize || k.NotAfter.IsZero() {
+			return fmt.Errorf("validator key %q is incomplete: id, issuer, key and not_after are needed", k.ID)
+		}
+		if _, twice := m[k.ID]; twice {
+			return fmt.Errorf("validator key %q is there twice", k.ID)
+		}
+		m[k.ID] = k
+	}
+	o.keys.Store(&m)
+	return nil
+}
+
+// Expect is what an assertion has to be about.
+type Expect struct {
+	// Gateway is the mesh name of the peer that presents it.
+	Gateway string
+	// CSRSHA256 is the hash over the DER of the request that came with it.
+	CSRSHA256 [32]byte
+	// SPKISHA256 is the hash over that request's SubjectPublicKeyInfo.
+	SPKISHA256 [32]byte
+}
+
+// Open checks signature, key, life and every statement of s. Every error is a
+// *fault.Error of kind Unauthenticated with the public text Refused; its cause names the
+// check that failed.
+func (o *Opener) Open(s *assertionv1.SealedAssertion, want Expect) (Verified, error) {
+	v, err := o.open(s, want)
+	if err != nil {
+		return Verified{}, fault.New(fault.Unauthenticated, "assertion.Open", Refused, err)
+	}
+	return v, nil
+}
+
+func (o *Opener) open(s *assertionv1.SealedAssertion, want Expect) (Verified, error) {
+	key, ok := (*o.keys.Load())[s.GetKeyId()]
+	if !ok {
+		return Verified{}, fmt.Errorf("no validator key has the id %.64q", s.GetKeyId())
+	}
+	if len(s.GetPayload()) > maxPayload {
+		return Verified{}, fmt.Errorf("payload of %d octets is longer than %d", len(s.GetPayload()), maxPayload)
+	}
+	// Before anything is decoded: an unsigned payload is not worth a parser.
+	if !ed25519.Verify(key.Key, signedBytes(s.GetPayload()), s.GetSignature()) {
+		return Verified{}, fmt.Errorf("signature does not verify under key %s", key.ID)
+	}
+	a := &assertionv1.Assertion{}
+	if err := proto.Unmarshal(s.GetPayload(), a); err != nil {
+		return Verified{}, fmt.Errorf("decoding: %w", err)
+	}
+	if name := unknownField(a.ProtoReflect()); name != "" {
+		return Verified{}, fmt.Errorf("%s carries a field that this version does not know", name)
+	}
+	if err := complete(a); err != nil {
+		return Verified{}, err
+	}
+	now := o.now()
+	for _, err := range []error{key.scope(a, now), life(a, now), o.about(a, want)} {
+		if err != nil {
+			return Verified{}, err
+		}
+	}
+	return Verified{msg: a, sealed: proto.CloneOf(s)}, nil
+}
+
+// scope checks that the key may say this.
+func (k PublicKey) scope(a *assertionv1.Assertion, now time.Time) error {
+	switch {
+	case !now.Before(k.NotAfter):
+		return fmt.Errorf("key %s ended at %s", k.ID, k.NotAfter.UTC().Format(time.RFC3339))
+	case a.GetIssuer() != k.Issuer:
+		return fmt.Errorf("issuer %q does not hold key %s", a.GetIssuer(), k.ID)
+	case !slices.Contains(k.Methods, a.GetAuthentication().GetMethod()):
+		return fmt.Errorf("key %s may not assert %s", k.ID, a.GetAuthentication().GetMethod())
+	case !slices.Contains(k.Realms, a.GetIdentity().GetRealm()):
+		return fmt.Errorf("key %s may not speak for realm %q", k.ID, a.GetIdentity().GetRealm())
+	}
+	return nil
+}
+
+func life(a *assertionv1.Assertion, now time.Time) error {
+	switch {
+	case a.GetIssuedAt().AsTime().After(now.Add(Skew)):
+		return fmt.Errorf("issued_at %s is in the future", a.GetIssuedAt().AsTime().Format(time.RFC3339Nano))
+	case now.After(a.GetNotAfter().AsTime().Add(Skew)):
+		return fmt.Errorf("it ended at %s", a.GetNotAfter().AsTime().Format(time.RFC3339Nano))
+	case now.Sub(a.GetAuthentication().GetVerifiedAt().AsTime()) > MaxProofAge+Skew:
+		return fmt.Errorf("the proof of %s is too old", a.GetAuthentication().GetVerifiedAt().AsTime().Format(time.RFC3339Nano))
+	}
+	return nil
+}
+
+// about checks that it is meant for this authority, this peer and this request.
+func (o *Opener) about(a *assertionv1.Assertion, want Expect) error {
+	switch {
+	case a.GetAudience() != o.audience:
+		return fmt.Errorf("audience %q is not %q", a.GetAudience(), o.audience)
+	case want.Gateway == "" || a.GetGateway() != want.Gateway:
+		return fmt.Errorf("made for gateway %q, presented by %q", a.GetGateway(), want.Gateway)
+	case !bytes.Equal(a.GetCsrSha256(), want.CSRSHA256[:]):
+		return errors.New("made for another request")
+	case !bytes.Equal(a.GetSpkiSha256(), want.SPKISHA256[:]):
+		return errors.New("made for another public key")
+	}
+	return nil
+}
+
+// unknownField returns the full name of the first message in m that carries an unknown
+// field, "" when there is none.
+func unknownField(m protoreflect.Message) string {
+	if len(m.GetUnknown()) > 0 {
+		return string(m.Descriptor().FullName())
+	}
+	found := ""
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.Message() == nil:
+		case fd.IsList():
+			for i := range v.List().Len() {
+				if found = unknownField(v.List().Get(i).Message()); found != "" {
+					break
+				}
+			}
+		default:
+			found = unknownField(v.Message())
+		}
+		return found == ""
+	})
+	return found
+}

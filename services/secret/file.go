@@ -1,0 +1,84 @@
+package secret
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+const maxFile = 64 << 10
+
+// ReadFile reads a secret from a file of at most 64 KiB and drops one newline at its end.
+// A file that everybody may read, write or execute is refused. Errors never carry contents.
+func ReadFile(path string) (Bytes, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Bytes{}, fmt.Errorf("opening secret: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return Bytes{}, fmt.Errorf("reading secret %s: %w", path, err)
+	case !info.Mode().IsRegular():
+		return Bytes{}, fmt.Errorf("secret %s is not a regular file", path)
+	case info.Mode().Perm()&0o007 != 0:
+		return Bytes{}, fmt.Errorf("secret %s is open to everybody (mode %04o): chmod o= it", path, info.Mode().Perm())
+	case info.Size() > maxFile:
+		return Bytes{}, fmt.Errorf("secret %s has %d octets: at most %d are accepted", path, info.Size(), maxFile)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxFile))
+	if err != nil {
+		return Bytes{}, fmt.Errorf("reading secret %s: %w", path, err)
+	}
+	if n := len(b); n > 0 && b[n-1] == '\n' {
+		b = b[:n-1]
+	}
+	return New(b), nil
+}
+
+// ReadKey reads a symmetric key from a file that holds exactly size octets in hexadecimal,
+// under the rules of ReadFile.
+func ReadKey(path string, size int) (Bytes, error) {
+	text, err := ReadFile(path)
+	if err != nil {
+		return Bytes{}, err
+	}
+	defer text.Wipe()
+	key := make([]byte, hex.DecodedLen(text.Len()))
+	// The error of hex names the offending octet: not repeated here.
+	if _, err := hex.Decode(key, text.Reveal()); err != nil || len(key) != size {
+		return Bytes{}, fmt.Errorf("key %s does not hold %d octets in hexadecimal (%d digits)", path, size, 2*size)
+	}
+	return New(key), nil
+}
+
+// WriteNew writes a secret to a new file of mode 0600 and waits until it is on the disk.
+// An existing file is never overwritten: the error is fs.ErrExist then.
+func WriteNew(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("creating secret: %w", err)
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("writing secret %s: %w", path, errors.Join(err, os.Remove(path)))
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes a new name durable: without it a crash can lose a file whose contents
+// are on the disk.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("opening folder: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("syncing folder %s: %w", dir, err)
+	}
+	return nil
+}
