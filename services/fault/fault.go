@@ -94,7 +94,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Is tells whether target is this error's kind.
 func (e *Error) Is(target error) bool {
-	k, ok := target.(Kind) //nolint:errorlint // errors.Is unwraps; this compares one step
+	k, ok := target.(Kind)
 	return ok && k == e.Kind
 }
 

@@ -30,7 +30,8 @@ const (
 //
 // LedgerAdmin shows the ledger. Called by the admin alone.
 type LedgerAdminClient interface {
-	// ListCertificates returns entries in the order of their making, a page at a time.
+	// ListCertificates returns entries in the order of their making, a page at a time. A page
+	// may be shorter than asked: only an empty next_page_token is the end.
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
 	// GetCertificate returns one entry with its certificate.
 	// Errors: NotFound (no entry has this serial).
@@ -83,7 +84,8 @@ func (c *ledgerAdminClient) CountUses(ctx context.Context, in *CountUsesRequest,
 //
 // LedgerAdmin shows the ledger. Called by the admin alone.
 type LedgerAdminServer interface {
-	// ListCertificates returns entries in the order of their making, a page at a time.
+	// ListCertificates returns entries in the order of their making, a page at a time. A page
+	// may be shorter than asked: only an empty next_page_token is the end.
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
 	// GetCertificate returns one entry with its certificate.
 	// Errors: NotFound (no entry has this serial).

@@ -31,12 +31,16 @@ const (
 // TokenAdmin makes, lists and revokes enrolment tokens. Called by the admin alone.
 type TokenAdminClient interface {
 	// CreateToken makes a token and returns it: the only time that it can be seen.
-	// Errors: Malformed (a field breaks a rule), Unavailable (it could not be stored).
+	// Errors: Malformed (a field breaks a rule), Forbidden (tokens are switched off), Busy,
+	// Unavailable (it could not be stored).
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
-	// ListTokens returns tokens in the order of their making, a page at a time.
+	// ListTokens returns tokens in the order of their making, a page at a time. A page may be
+	// shorter than asked: only an empty next_page_token is the end.
+	// Errors: Malformed (the page token is not one of ours).
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 	// RevokeToken ends a token at once. Revoking a revoked token changes nothing.
-	// Errors: NotFound (no token has this id).
+	// Errors: Malformed (not an id), NotFound (no token has it), Internal (its row does not
+	// carry its MAC: somebody changed the database).
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
 }
 
@@ -85,12 +89,16 @@ func (c *tokenAdminClient) RevokeToken(ctx context.Context, in *RevokeTokenReque
 // TokenAdmin makes, lists and revokes enrolment tokens. Called by the admin alone.
 type TokenAdminServer interface {
 	// CreateToken makes a token and returns it: the only time that it can be seen.
-	// Errors: Malformed (a field breaks a rule), Unavailable (it could not be stored).
+	// Errors: Malformed (a field breaks a rule), Forbidden (tokens are switched off), Busy,
+	// Unavailable (it could not be stored).
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
-	// ListTokens returns tokens in the order of their making, a page at a time.
+	// ListTokens returns tokens in the order of their making, a page at a time. A page may be
+	// shorter than asked: only an empty next_page_token is the end.
+	// Errors: Malformed (the page token is not one of ours).
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	// RevokeToken ends a token at once. Revoking a revoked token changes nothing.
-	// Errors: NotFound (no token has this id).
+	// Errors: Malformed (not an id), NotFound (no token has it), Internal (its row does not
+	// carry its MAC: somebody changed the database).
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
 	mustEmbedUnimplementedTokenAdminServer()
 }

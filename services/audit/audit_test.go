@@ -1,0 +1,187 @@
+package audit_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/store"
+	"github.com/estuary-pki/estuary/services/store/storetest"
+)
+
+var at = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func open(t *testing.T, opener func() *store.DB) *store.DB {
+	t.Helper()
+	db := opener()
+	files := fstest.MapFS{"0001_audit.sql": {Data: []byte(audit.Schema)}}
+	if err := db.Migrate(t.Context(), files); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+func TestChain(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, opener func() *store.DB) {
+		db := open(t, opener)
+		const writers, each = 8, 5
+		var group sync.WaitGroup
+		for w := range writers {
+			group.Go(func() {
+				for i := range each {
+					err := db.Write(t.Context(), func(ctx context.Context, tx store.Tx) error {
+						_, err := audit.Append(ctx, tx, audit.Record{Time: at, Event: "test.done", Reason: fmt.Sprint(w, i)})
+						return err
+					})
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		group.Wait()
+		if n := verify(t, db); n != writers*each {
+			t.Errorf("%d records, not %d", n, writers*each)
+		}
+	})
+}
+
+// verify recomputes the chain from the table and returns its length.
+func verify(t *testing.T, db *store.DB) (n int64) {
+	t.Helper()
+	previous := make([]byte, 32)
+	err := db.Read(t.Context(), func(ctx context.Context, tx store.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT seq, record, hash FROM audit_record ORDER BY seq`)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = rows.Close() }()
+		for rows.Next() {
+			var seq int64
+			var record string
+			var hash []byte
+			if err := rows.Scan(&seq, &record, &hash); err != nil {
+				return err
+			}
+			n++
+			if want := audit.Link(previous, n, []byte(record)); seq != n || !bytes.Equal(hash, want[:]) {
+				t.Errorf("record %d does not follow from the one before", seq)
+			}
+			previous = hash
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A transaction that fails takes its record with it and leaves no gap.
+func TestRolledBack(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, opener func() *store.DB) {
+		db := open(t, opener)
+		boom := errors.New("boom")
+		for i := range 3 {
+			err := db.Write(t.Context(), func(ctx context.Context, tx store.Tx) error {
+				if _, err := audit.Append(ctx, tx, audit.Record{Time: at, Event: "test.done"}); err != nil {
+					return err
+				}
+				if i == 1 {
+					return boom
+				}
+				return nil
+			})
+			if (i == 1) != errors.Is(err, boom) {
+				t.Fatal(err)
+			}
+		}
+		if n := verify(t, db); n != 2 {
+			t.Errorf("%d records, not 2", n)
+		}
+	})
+}
+
+func TestLinkDependsOnAll(t *testing.T) {
+	base := audit.Link(make([]byte, 32), 1, []byte("{}"))
+	other := make([]byte, 32)
+	other[31] = 1
+	for name, h := range map[string][32]byte{
+		"previous": audit.Link(other, 1, []byte("{}")),
+		"number":   audit.Link(make([]byte, 32), 2, []byte("{}")),
+		"text":     audit.Link(make([]byte, 32), 1, []byte("[]")),
+	} {
+		if h == base {
+			t.Errorf("the hash does not depend on the %s", name)
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	cases := map[string]string{
+		"":                       "",
+		"pump-7 äöü":             "pump-7 äöü",
+		"a\r\nb":                 `a\u{000D}\u{000A}b`,
+		"a\x00b\x1b[31m":         `a\u{0000}b\u{001B}[31m`,
+		"\u202egnp.exe":          `\u{202E}gnp.exe`,
+		"a\u2028b\u200bc":        `a\u{2028}b\u{200B}c`,
+		"\xff\xfe":               `\u{FF}\u{FE}`,
+		"\u0085next":             `\u{0085}next`,
+		"\ufffd as typed":        "\ufffd as typed",
+		strings.Repeat("a", 256): strings.Repeat("a", 256),
+	}
+	for in, want := range cases {
+		if got := audit.Clean(in); got != want {
+			t.Errorf("Clean(%q) = %q, want %q", in, got, want)
+		}
+	}
+	for _, long := range []string{strings.Repeat("ä", 1<<20), strings.Repeat("\x00", 1000), strings.Repeat("x", 257)} {
+		got := audit.Clean(long)
+		if len(got) > 256 || !utf8.ValidString(got) || !strings.HasSuffix(got, "…") {
+			t.Errorf("%d octets became %d: %q", len(long), len(got), got)
+		}
+	}
+}
+
+func TestStream(t *testing.T) {
+	var out bytes.Buffer
+	s := audit.NewStream(&out)
+	if err := s.Emit(audit.Entry{Seq: 7, JSON: []byte(`{"event":"x.y"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	evil := "a\nb\u2028\x1b" + strings.Repeat("x", 1<<20)
+	if err := s.Tell(audit.Record{Time: at, Event: evil, Reason: evil, Detail: map[string]string{evil: evil}}); err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.Split(bytes.TrimSuffix(out.Bytes(), []byte("\n")), []byte("\n"))
+	if len(lines) != 2 {
+		t.Fatalf("%d lines, not 2", len(lines))
+	}
+	for _, l := range lines {
+		if !json.Valid(l) || bytes.ContainsAny(l, "\x1b\r") || len(l) > 4096 {
+			t.Errorf("line %.200q", l)
+		}
+	}
+	if !bytes.HasPrefix(lines[0], []byte(`{"seq":7,"hash":"00`)) {
+		t.Errorf("line %s", lines[0])
+	}
+}
+
+func FuzzClean(f *testing.F) {
+	f.Add("a\r\nb\u202e\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		got := audit.Clean(s)
+		if len(got) > 256 || !utf8.ValidString(got) || strings.ContainsAny(got, "\r\n\x00\x1b\u202e\u2028") {
+			t.Errorf("Clean(%q) = %q", s, got)
+		}
+	})
+}
