@@ -1,0 +1,13 @@
+package store
+
+// Statements and Placeholders are the readers of SQL text.
+var (
+	Statements   = statements
+	Placeholders = placeholders
+)
+
+// SetGroup sets how many writes share a commit of a SQLite store; before the first write.
+func SetGroup(db *DB, n int) { db.engine.(*lite).writer.group = n }
+
+// Waiting returns how many writes lie in the queue of a SQLite store.
+func Waiting(db *DB) int { return len(db.engine.(*lite).writer.queue) }

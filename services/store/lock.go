@@ -1,0 +1,57 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// lockFile takes the exclusive lock on path for the life of the returned file. The kernel
+// gives it free when the process dies, however it dies; the file itself stays, because
+// removing it would let two processes lock two files of one name.
+//
+// When another process, or this one, has the lock, the error says what that process wrote
+// into the file.
+func lockFile(path, holder string, now time.Time) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock file: %w", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fmt.Errorf("the store is in use by %s (lock file %s)", owner(path), path)
+	}
+	if err == nil {
+		err = sign(f, holder, now)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// sign writes who has the lock, for the error of the next who wants it.
+func sign(f *os.File, holder string, now time.Time) error {
+	if err := f.Truncate(0); err != nil {
+		return fmt.Errorf("emptying the lock file: %w", err)
+	}
+	line := fmt.Sprintf("%s, process %d, since %s\n", holder, os.Getpid(), now.UTC().Format(time.RFC3339))
+	if _, err := f.WriteAt([]byte(line), 0); err != nil {
+		return fmt.Errorf("writing the lock file: %w", err)
+	}
+	return nil
+}
+
+// owner reads what the holder of the lock wrote. Between taking the lock and writing its
+// name the holder has none.
+func owner(path string) string {
+	b, err := os.ReadFile(path)
+	if name := strings.TrimSpace(string(b)); err == nil && name != "" {
+		return name
+	}
+	return "a process that has not written its name yet"
+}
