@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/estuary-pki/estuary/services/command"
+	common "github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/services/run"
+	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/signer/internal/ca"
+	"github.com/estuary-pki/estuary/signer/internal/key"
+	"github.com/estuary-pki/estuary/signer/internal/ledger"
+	"github.com/estuary-pki/estuary/signer/internal/meshca"
+)
+
+const (
+	initUsage = "--certificate FILE --key FILE [--subject DN] [--key-type TYPE] [--passphrase FILE] [--validity 3650d] [--path-length N] [--request FILE]"
+	fileUsage = "--certificate FILE --key FILE [--passphrase FILE] [--chain FILE] CERTIFICATES.pem"
+)
+
+func commands() []command.Command {
+	return []command.Command{
+		{Words: "ca init", Usage: initUsage, Run: caInit},
+		{Words: "ca import", Usage: fileUsage, Run: caImport},
+		{Words: "mesh init", Usage: "FOLDER NAME...", Run: meshInit},
+		{Words: "mesh issue", Usage: "FOLDER NAME", Run: meshIssue},
+		{Words: "key new", Usage: "FILE", Run: keyNew},
+	}
+}
+
+// caInit makes the CA key and its self-signed certificate or, with --request, a PKCS#10
+// request for another authority, whose answer "ca import" takes.
+func caInit(ctx context.Context, args []string, out io.Writer) error {
+	flags := command.Flags()
+	o := ca.Options{Now: time.Now(), Files: ca.Config{Name: "ca"}}
+	validity := common.Duration(0)
+	flags.StringVar((*string)(&o.Files.Certificate), "certificate", "", "")
+	flags.StringVar((*string)(&o.Files.Key), "key", "", "")
+	flags.StringVar((*string)(&o.Files.Passphrase), "passphrase", "", "")
+	flags.StringVar((*string)(&o.KeyType), "key-type", string(key.P384), "")
+	flags.StringVar(&o.Subject, "subject", "CN=Estuary CA", "")
+	flags.Func("validity", "", func(text string) error { return validity.UnmarshalText([]byte(text)) })
+	flags.IntVar(&o.PathLen, "path-length", 0, "")
+	request := flags.String("request", "", "")
+	if err := flags.Parse(args); err != nil {
+		return run.Usagef("%s\nusage: signer ca init %s\nkey types: %v", err, initUsage, key.Types())
+	}
+	if flags.NArg() > 0 || o.Files.Key == "" || (o.Files.Certificate == "") == (*request == "") {
+		return run.Usagef("name the key, and either the certificate or the request to make\nusage: signer ca init %s", initUsage)
+	}
+	o.Validity = time.Duration(validity)
+	if *request != "" {
+		if err := ca.Request(ctx, o, *request); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(out, "made the key %s and the request %s\nwhen it has been certified: signer ca import %s\n", o.Files.Key, *request, fileUsage)
+		return err
+	}
+	certificate, err := ca.Init(ctx, o)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "made the root %s (%s), valid until %s\n", certificate.Subject, o.Files.Certificate, certificate.NotAfter.Format(time.RFC3339))
+	return err
+}
+
+// caImport takes the certificate that another authority made from a request of caInit.
+func caImport(_ context.Context, args []string, out io.Writer) error {
+	flags := command.Flags()
+	files := ca.Config{Name: "ca"}
+	flags.StringVar((*string)(&files.Certificate), "certificate", "", "")
+	flags.StringVar((*string)(&files.Key), "key", "", "")
+	flags.StringVar((*string)(&files.Passphrase), "passphrase", "", "")
+	flags.StringVar((*string)(&files.Chain), "chain", "", "")
+	if err := flags.Parse(args); err != nil || flags.NArg() != 1 || files.Key == "" || files.Certificate == "" {
+		return run.Usagef("usage: signer ca import %s", fileUsage)
+	}
+	a, err := ca.Import(files, flags.Arg(0), time.Now())
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "imported %s, valid until %s\n", a.Certificate.Subject, a.Certificate.NotAfter.Format(time.RFC3339))
+	return err
+}
+
+func meshInit(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) < 2 || strings.HasPrefix(args[0], "-") {
+		return run.Usagef("usage: signer mesh init FOLDER NAME...")
+	}
+	if err := meshca.Init(ctx, meshca.Options{Dir: args[0], Now: time.Now()}, args[1:]); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "made the mesh authority and certificates for %s in %s\n", strings.Join(args[1:], ", "), args[0])
+	return err
+}
+
+func meshIssue(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) != 2 || strings.HasPrefix(args[0], "-") {
+		return run.Usagef("usage: signer mesh issue FOLDER NAME")
+	}
+	if err := meshca.Issue(ctx, meshca.Options{Dir: args[0], Now: time.Now()}, args[1]); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "made a certificate for %s in %s\n", args[1], args[0])
+	return err
+}
+
+// keyNew makes the key of [ledger] mac_key.
+func keyNew(_ context.Context, args []string, out io.Writer) error {
+	if len(args) != 1 || strings.HasPrefix(args[0], "-") {
+		return run.Usagef("usage: signer key new FILE")
+	}
+	octets := make([]byte, ledger.MACKeySize)
+	if _, err := rand.Read(octets); err != nil {
+		return fmt.Errorf("making a key: %w", err)
+	}
+	if err := secret.WriteNew(args[0], []byte(hex.EncodeToString(octets)+"\n")); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "made the key %s\n", args[0])
+	return err
+}

@@ -1,0 +1,170 @@
+// Command signer holds the CA key: it believes validators' assertions, records first, signs
+// second, and shows its ledger.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/estuary-pki/estuary/services/assertion"
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/command"
+	"github.com/estuary-pki/estuary/services/mesh"
+	"github.com/estuary-pki/estuary/services/run"
+	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/services/store"
+	"github.com/estuary-pki/estuary/signer/internal/ca"
+	"github.com/estuary-pki/estuary/signer/internal/config"
+	"github.com/estuary-pki/estuary/signer/internal/issue"
+	"github.com/estuary-pki/estuary/signer/internal/ledger"
+	"github.com/estuary-pki/estuary/signer/internal/profile"
+	"github.com/estuary-pki/estuary/signer/internal/serve"
+)
+
+func main() {
+	command.Main(command.Service[config.Config]{
+		Name:     "signer",
+		Default:  config.Default,
+		Ops:      func(c *config.Config) string { return c.Ops.Listen },
+		Serve:    start,
+		Commands: commands(),
+	})
+}
+
+// start opens everything from the inside out and serves until ctx ends.
+func start(ctx context.Context, c *config.Config, again func() (*config.Config, error)) error {
+	log := run.NewLogger(c.Log, os.Stderr)
+	slog.SetDefault(log)
+	set := metrics.NewSet()
+	authority, err := ca.Load(ctx, c.CA, time.Now(), log)
+	if err != nil {
+		return err
+	}
+	profiles, err := profile.NewSet(profile.Config{Profiles: c.Profiles, Protected: c.Protected, Authority: authority.Certificate})
+	if err != nil {
+		return err
+	}
+	opener, err := newOpener(c)
+	if err != nil {
+		return err
+	}
+	macKey, err := secret.ReadKey(string(c.Ledger.MACKey), ledger.MACKeySize)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, store.Config{URL: string(c.Ledger.URL), Holder: "signer", Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	records, err := ledger.New(ctx, ledger.Config{Store: db, MACKey: macKey, Audit: audit.NewStream(os.Stdout), Log: log})
+	if err != nil {
+		return err
+	}
+	issuer, err := issue.New(issue.Config{Authority: authority, Profiles: profiles, Opener: opener, Ledger: records, Log: log})
+	if err != nil {
+		return err
+	}
+	services, err := serve.New(serve.Config{Issuer: issuer, Ledger: records, Authority: authority, Profiles: profiles, Log: log})
+	if err != nil {
+		return err
+	}
+	return listen(ctx, c, parts{services: services, ledger: records, opener: opener, again: again, log: log, set: set})
+}
+
+// parts is what the outermost layer needs of the others.
+type parts struct {
+	services *serve.Server
+	ledger   *ledger.Ledger
+	opener   *assertion.Opener
+	again    func() (*config.Config, error)
+	log      *slog.Logger
+	set      *metrics.Set
+}
+
+func listen(ctx context.Context, c *config.Config, l parts) error {
+	creds, err := mesh.LoadTLS(c.Mesh.Config, l.log, l.set)
+	if err != nil {
+		return err
+	}
+	server, err := mesh.NewServer(mesh.ServerConfig{
+		TLS: creds, Allow: c.Mesh.Allow, Log: l.log, Metrics: l.set, Audit: refusals(l.ledger, l.log),
+	})
+	if err != nil {
+		return err
+	}
+	l.services.Register(server)
+	listener, err := run.Listen(ctx, "[mesh] listen", c.Mesh.Listen)
+	if err != nil {
+		return err
+	}
+	ops := run.NewOps(c.Ops, l.set)
+	ops.Check("ledger", true, l.services.CheckLedger)
+	ops.Check("key", true, l.services.CheckKey)
+	server.SetServing(true)
+	if err := run.Notify(run.Ready); err != nil {
+		return err
+	}
+	return run.Group(ctx,
+		run.Part{Name: "mesh", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
+		run.Part{Name: "ops", Run: ops.Run},
+		run.Part{Name: "reload", Run: func(ctx context.Context) error { return reload(ctx, l) }},
+	)
+}
+
+// newOpener knows the validators' keys.
+func newOpener(c *config.Config) (*assertion.Opener, error) {
+	keys, err := c.PublicKeys()
+	if err != nil {
+		return nil, err
+	}
+	return assertion.NewOpener(assertion.OpenerConfig{Audience: c.CA.Name, Keys: keys})
+}
+
+// refusals records calls that the mesh refused.
+func refusals(l *ledger.Ledger, log *slog.Logger) func(context.Context, mesh.Call) {
+	return func(ctx context.Context, c mesh.Call) {
+		err := l.RecordRefusal(ctx, audit.Record{
+			Time: time.Now(), Event: "call.refused", Outcome: audit.Refused, Actor: c.Peer, Address: c.Address,
+			RequestID: c.RequestID, Reason: c.Reason, Detail: map[string]string{"method": c.Method},
+		})
+		if err != nil {
+			log.LogAttrs(ctx, slog.LevelError, "a refused call could not be recorded",
+				slog.String("method", c.Method), slog.String("peer", c.Peer), slog.String("error", err.Error()))
+		}
+	}
+}
+
+// reload takes up the validators' keys of the configuration file at every SIGHUP: a key
+// that is gone stops working then. What cannot be read changes nothing.
+func reload(ctx context.Context, l parts) error {
+	hup := run.Hup(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+		}
+		c, err := l.again()
+		if err == nil {
+			err = setKeys(l.opener, c)
+		}
+		if err != nil {
+			l.log.LogAttrs(ctx, slog.LevelError, "reload refused, the old keys stay", slog.String("error", err.Error()))
+			continue
+		}
+		l.log.LogAttrs(ctx, slog.LevelInfo, "validators' keys reloaded", slog.Int("keys", len(c.Validators)))
+	}
+}
+
+func setKeys(o *assertion.Opener, c *config.Config) error {
+	keys, err := c.PublicKeys()
+	if err != nil {
+		return err
+	}
+	return o.SetKeys(keys)
+}

@@ -1,0 +1,112 @@
+package config
+
+import (
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/signer/internal/profile"
+)
+
+// services are the gRPC services of the signer: each needs an allow-list, and no other can
+// have one.
+var services = []string{
+	"estuary.signer.v1.Authority",
+	"estuary.signer.v1.Issuer",
+	"estuary.signer.v1.LedgerAdmin",
+	"grpc.health.v1.Health",
+}
+
+// Check holds the parts of the file against each other.
+func (c *Config) Check(r *config.Report) {
+	if len(c.Validators) == 0 {
+		r.Add("validator", "is missing: nobody's word would count")
+	}
+	if len(c.Profiles) == 0 {
+		r.Add("profile", "is missing: nothing could be issued")
+	}
+	ids, labels := map[string]bool{}, map[string]bool{}
+	realms := map[string]bool{}
+	for i, v := range c.Validators {
+		if ids[v.KeyID] {
+			r.Add(index("validator", i, "key_id"), "another key has this id")
+		}
+		ids[v.KeyID] = true
+		for _, realm := range v.Realms {
+			realms[realm] = true
+		}
+	}
+	for i, p := range c.Profiles {
+		if labels[p.Label] {
+			r.Add(index("profile", i, "label"), "another profile has this label")
+		}
+		labels[p.Label] = true
+		for _, realm := range p.Realms {
+			if !realms[realm] {
+				r.Add(index("profile", i, "realms"), "no validator may speak for the realm %q", realm)
+			}
+		}
+	}
+}
+
+func index(list string, i int, key string) string {
+	return list + "[" + strconv.Itoa(i) + "]." + key
+}
+
+// Check reports what is missing or cannot be listened on.
+func (m *Mesh) Check(r *config.Report) {
+	m.Config.Check(r)
+	checkListen(r, m.Listen)
+	for _, service := range slices.Sorted(maps.Keys(m.Allow)) {
+		if !slices.Contains(services, service) {
+			r.Add("allow", "there is no service %q: %s", service, strings.Join(services, ", "))
+		}
+	}
+	for _, service := range services {
+		if _, ok := m.Allow[service]; !ok {
+			r.Add("allow", "%q is missing: name its callers, or none in an empty list", service)
+		}
+	}
+}
+
+// Check reports what is missing.
+func (l Ledger) Check(r *config.Report) {
+	if l.URL == "" {
+		r.Add("url", "is missing")
+	}
+	if l.MACKey == "" {
+		r.Add("mac_key", "is missing")
+	}
+}
+
+// Check reports what is missing or cannot be used.
+func (v Validator) Check(r *config.Report) {
+	if v.Name == "" {
+		r.Add("name", "is missing")
+	}
+	if v.KeyID == "" {
+		r.Add("key_id", "is missing")
+	}
+	if v.PublicKey == "" {
+		r.Add("public_key", "is missing")
+	}
+	if v.NotAfter.IsZero() {
+		r.Add("not_after", "is missing: a key without an end is never exchanged")
+	}
+	if _, err := profile.Methods(v.Methods); err != nil {
+		r.Add("methods", "%s", err)
+	}
+	if len(v.Realms) == 0 {
+		r.Add("realms", "is missing, or empty: nothing would be allowed")
+	}
+}
+
+func checkListen(r *config.Report, listen string) {
+	_, port, err := net.SplitHostPort(listen)
+	if n, convErr := strconv.ParseUint(port, 10, 16); err != nil || convErr != nil || n == 0 && port != "0" {
+		r.Add("listen", "%q is not an address and port such as 127.0.0.1:9445", listen)
+	}
+}

@@ -1,0 +1,87 @@
+// Package config holds what signer.toml says.
+//
+// cmd/signer loads it through services/config before anything is opened. The tables of the
+// authority and of the profiles belong to ca and profile; this package puts the file
+// together and holds its parts against each other.
+package config
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/estuary-pki/estuary/services/assertion"
+	"github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/services/mesh"
+	"github.com/estuary-pki/estuary/services/run"
+	"github.com/estuary-pki/estuary/signer/internal/ca"
+	"github.com/estuary-pki/estuary/signer/internal/profile"
+)
+
+// Config is the file signer.toml.
+type Config struct {
+	Mesh       Mesh              `toml:"mesh" doc:"How other services reach the signer."`
+	CA         ca.Config         `toml:"ca" doc:"The certification authority."`
+	Ledger     Ledger            `toml:"ledger" doc:"The record of what was issued."`
+	Validators []Validator       `toml:"validator" doc:"The validators whose word counts, a table for each of their keys."`
+	Protected  profile.Protected `toml:"protected" doc:"What gets no certificate, whatever a validator asserts."`
+	Profiles   []profile.Profile `toml:"profile" doc:"What may be issued, a table for each EST label."`
+	Ops        run.OpsConfig     `toml:"ops" doc:"The listener for operators: /healthz, /readyz, /metrics."`
+	Log        run.LogConfig     `toml:"log" doc:"The log on standard error."`
+}
+
+// Mesh is the [mesh] table.
+type Mesh struct {
+	mesh.Config
+	Listen string              `toml:"listen" doc:"Address and port on which other services are answered."`
+	Allow  map[string][]string `toml:"allow" doc:"For each gRPC service of the signer the mesh names that may call it; an empty list allows nobody."`
+}
+
+// Ledger is the [ledger] table.
+type Ledger struct {
+	URL    config.Database `toml:"url" doc:"Database: sqlite:PATH for one signer, postgres://… for several."`
+	MACKey config.Path     `toml:"mac_key" doc:"File with the key that guards the rows against whoever can write to the database: 32 octets in hexadecimal, not readable by everybody."`
+}
+
+// Validator is a [[validator]] table: one key of one validator.
+type Validator struct {
+	Name      string      `toml:"name" doc:"Mesh name of the validator."`
+	KeyID     string      `toml:"key_id" doc:"Name of the key, the same as in the validator's [assertion] key_id."`
+	PublicKey config.Path `toml:"public_key" doc:"File with its Ed25519 public key: PEM, or base64 of the 32 octets. Read again on SIGHUP."`
+	NotAfter  time.Time   `toml:"not_after" doc:"When the key stops being believed."`
+	Methods   []string    `toml:"methods" doc:"Kinds of proof that it may assert: token."`
+	Realms    []string    `toml:"realms" doc:"Realms whose identities it may assert."`
+}
+
+// Default returns what holds where the file says nothing.
+func Default() *Config {
+	return &Config{
+		Mesh: Mesh{Listen: "127.0.0.1:9445"},
+		Ops:  run.OpsConfig{Listen: "127.0.0.1:9545"},
+		Log:  run.LogConfig{Level: "info"},
+	}
+}
+
+// PublicKeys reads the keys of the validators, for assertion.NewOpener.
+func (c *Config) PublicKeys() ([]assertion.PublicKey, error) {
+	keys := make([]assertion.PublicKey, 0, len(c.Validators))
+	for _, v := range c.Validators {
+		text, err := os.ReadFile(string(v.PublicKey))
+		if err != nil {
+			return nil, fmt.Errorf("opening public key of a validator: %w", err)
+		}
+		public, err := assertion.ParsePublicKey(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("public key %s: %w", v.PublicKey, err)
+		}
+		methods, err := profile.Methods(v.Methods)
+		if err != nil {
+			return nil, fmt.Errorf("reading methods of key %s of validator %s: %w", v.KeyID, v.Name, err)
+		}
+		keys = append(keys, assertion.PublicKey{
+			ID: v.KeyID, Issuer: v.Name, Key: public, NotAfter: v.NotAfter, Methods: methods, Realms: slices.Clone(v.Realms),
+		})
+	}
+	return keys, nil
+}

@@ -1,0 +1,176 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
+	common "github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/signer/internal/config"
+)
+
+// good is a file with every table in it.
+const good = `
+[mesh]
+listen = "127.0.0.1:9502"
+certificate = "mesh/signer.crt"
+key = "mesh/signer.key"
+ca = "mesh/ca.crt"
+[mesh.allow]
+"estuary.signer.v1.Issuer" = ["gateway.estuary.internal"]
+"estuary.signer.v1.Authority" = ["gateway.estuary.internal", "admin.estuary.internal"]
+"estuary.signer.v1.LedgerAdmin" = ["admin.estuary.internal"]
+"grpc.health.v1.Health" = []
+[ca]
+name = "example-ca"
+certificate = "ca.crt"
+key = "ca.key"
+passphrase = "ca.passphrase"
+chain = "chain.crt"
+[ledger]
+url = "sqlite:ledger.db"
+mac_key = "mac.key"
+[[validator]]
+name = "validator.estuary.internal"
+key_id = "v1"
+public_key = "v1.pub"
+not_after = 2028-01-01T00:00:00Z
+methods = ["token"]
+realms = ["DEVICES"]
+[protected]
+principals = ["admin"]
+names = ["dns:ipa.example.test"]
+[[profile]]
+label = "device"
+realms = ["DEVICES"]
+[profile.max_validity]
+token = "30d"
+[[profile]]
+label = "empty"
+subject = ""
+[ops]
+listen = "127.0.0.1:9603"
+[log]
+level = "debug"
+`
+
+func load(t *testing.T, text string) (*config.Config, string, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "signer.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := config.Default()
+	return c, filepath.Dir(path), common.Load(path, c)
+}
+
+func TestLoad(t *testing.T) {
+	c, dir, err := load(t, good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := c.Profiles[0], c.Profiles[1]
+	if first.Subject != "CN={principal}" || second.Subject != "" || first.SAN != "identity" || time.Duration(first.Validity) != 90*24*time.Hour {
+		t.Errorf("profiles %+v %+v", first, second)
+	}
+	if string(c.CA.Key) != filepath.Join(dir, "ca.key") || c.Mesh.Listen != "127.0.0.1:9502" || string(c.Mesh.CA) != filepath.Join(dir, "mesh/ca.crt") {
+		t.Errorf("paths %v %v", c.CA, c.Mesh)
+	}
+	const public = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+	if err := os.WriteFile(filepath.Join(dir, "v1.pub"), []byte(public+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := c.PublicKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := keys[0]
+	if k.ID != "v1" || k.Issuer != "validator.estuary.internal" || len(k.Key) != 32 || k.NotAfter.Year() != 2028 ||
+		!cmp.Equal(k.Methods, []assertionv1.Method{assertionv1.Method_METHOD_TOKEN}) || !cmp.Equal(k.Realms, []string{"DEVICES"}) {
+		t.Errorf("key %+v", k)
+	}
+	for _, bad := range []string{"", "junk", public[:40]} {
+		if err := os.WriteFile(filepath.Join(dir, "v1.pub"), []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.PublicKeys(); err == nil || !strings.Contains(err.Error(), "v1.pub") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "v1.pub")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.PublicKeys(); err == nil {
+		t.Error("a key came from nowhere")
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	for _, test := range []struct{ from, to, want string }{
+		{`listen = "127.0.0.1:9502"`, `listen = "9502"`, `:3: mesh.listen: "9502" is not an address`},
+		{`key = "mesh/signer.key"`, ``, "mesh.key: names no file"},
+		{`certificate = "mesh/signer.crt"`, `certificat = "x"`, "mesh.certificat"},
+		{`ca = "mesh/ca.crt"`, ``, "mesh.ca: names no file"},
+		{`"grpc.health.v1.Health" = []`, ``, `mesh.allow: "grpc.health.v1.Health" is missing`},
+		{`"grpc.health.v1.Health" = []`, "\"grpc.health.v1.Health\" = []\n\"x.Y\" = []", `there is no service "x.Y"`},
+		{`name = "example-ca"`, ``, "ca.name: has to be 1 to 64"},
+		{`name = "example-ca"`, `name = "a/b"`, "ca.name: has to be 1 to 64"},
+		{`certificate = "ca.crt"`, ``, "ca.certificate: is missing"},
+		{`key = "ca.key"`, ``, "ca.key: is missing"},
+		{`passphrase = "ca.passphrase"`, `Passphrase = "x"`, "ca.Passphrase"},
+		{`passphrase = "ca.passphrase"`, `passphrase = 1`, "ca.passphrase: has to be"},
+		{`url = "sqlite:ledger.db"`, ``, "ledger.url: is missing"},
+		{`url = "sqlite:ledger.db"`, `url = "mysql://x"`, "ledger.url: has to begin"},
+		{`mac_key = "mac.key"`, ``, "ledger.mac_key: is missing"},
+		{`name = "validator.estuary.internal"`, ``, "validator[0].name: is missing"},
+		{`key_id = "v1"`, ``, "validator[0].key_id: is missing"},
+		{`public_key = "v1.pub"`, ``, "validator[0].public_key: is missing"},
+		{`not_after = 2028-01-01T00:00:00Z`, ``, "validator[0].not_after: is missing"},
+		{`not_after = 2028-01-01T00:00:00Z`, `not_after = "2028"`, "validator[0].not_after: has to be a time"},
+		{`methods = ["token"]`, `methods = ["otp"]`, `validator[0].methods: "otp" is not known`},
+		{`methods = ["token"]`, ``, "validator[0].methods: is missing"},
+		{"realms = [\"DEVICES\"]\n[protected]", "[protected]", "validator[0].realms: is missing"},
+		{"[protected]", "[[validator]]\nname = \"b\"\nkey_id = \"v1\"\n[protected]", "validator[1].key_id: another key has this id"},
+		{`principals = ["admin"]`, `principals = [" admin"]`, "protected.principals"},
+		{`names = ["dns:ipa.example.test"]`, `names = ["ipa.example.test"]`, "protected.names"},
+		{`label = "device"`, ``, "profile[0].label: has to be 1 to 64"},
+		{`label = "device"`, `label = "cacerts"`, `profile[0].label: "cacerts" is the name of an EST operation`},
+		{`label = "empty"`, `label = "device"`, "profile[1].label: another profile has this label"},
+		{`label = "empty"`, "label = \"empty\"\nrealms = [\"X\"]", `profile[1].realms: no validator may speak for the realm "X"`},
+		{`label = "empty"`, "label = \"empty\"\nvalidity = 90", "profile[1].validity: has to be a string with a unit"},
+		{`label = "empty"`, "label = \"empty\"\nsan = \"none\"", "profile[1].san: none goes with a subject only"},
+		{`token = "30d"`, `token = "0s"`, "max_validity"},
+		{`listen = "127.0.0.1:9603"`, `listen = "0.0.0.0:9603"`, "ops.listen"},
+		{`level = "debug"`, `level = "loud"`, "log.level"},
+		{`[log]`, "[ldap]\nurl = \"x\"\n[log]", "ldap"},
+		{`[ops]`, "[ops]\n[ops]", "ops"},
+	} {
+		text := strings.Replace(good, test.from, test.to, 1)
+		if text == good {
+			t.Fatalf("%q is not in the good file", test.from)
+		}
+		if _, _, err := load(t, text); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%q for %q: want %q, got\n%v", test.to, test.from, test.want, err)
+		}
+	}
+	_, _, err := load(t, "")
+	for _, want := range []string{"validator: is missing", "profile: is missing", "ca.key", "ledger.url", "mesh.allow"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("an empty file: want %q, got\n%v", want, err)
+		}
+	}
+}
+
+// TestEveryKeyIsDocumented: the reference in the documentation is made of these texts.
+func TestEveryKeyIsDocumented(t *testing.T) {
+	for _, row := range common.Describe(config.Default()) {
+		if row.Doc == "" && !strings.HasSuffix(row.Key, "*") {
+			t.Errorf("%s has no text", row.Key)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+// Package issue turns an assertion and a certificate request into a certificate.
+//
+// serve calls it. It believes the assertion's signature and nobody's word, lets profile
+// compute what the certificate says, lets lint judge it under a throw-away key, has ledger
+// record it, and only then uses the authority's key. Prepare is the only way to a Prepared
+// and Issue takes nothing else, so nothing is signed that was not linted.
+package issue
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/estuary-pki/estuary/services/assertion"
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/signer/internal/ca"
+	"github.com/estuary-pki/estuary/signer/internal/ledger"
+	"github.com/estuary-pki/estuary/signer/internal/lint"
+	"github.com/estuary-pki/estuary/signer/internal/profile"
+)
+
+// perCore is how many certificates a core works on at once. Most of that time is the
+// ledger's, which groups the commits of those that wait together.
+const perCore = 16
+
+// finishTime bounds how long the end of an intent may take to be recorded when the caller
+// has gone: less than a lease, after which the intent would be somebody else's.
+const finishTime = ledger.Lease / 2
+
+// Config is what an Issuer needs.
+type Config struct {
+	// Authority signs.
+	Authority *ca.Authority
+	// Profiles says what certificates contain.
+	Profiles *profile.Set
+	// Opener knows the validators' keys.
+	Opener *assertion.Opener
+	// Ledger records.
+	Ledger *ledger.Ledger
+	// Log gets what is not for the client.
+	Log *slog.Logger
+	// Concurrency is how many certificates are in the making at once; 0 takes 16 a core.
+	Concurrency int
+	// Now is the clock; time.Now where nil.
+	Now func() time.Time
+}
+
+// Issuer issues certificates of one authority. It is safe for concurrent use.
+type Issuer struct {
+	authority *ca.Authority
+	profiles  *profile.Set
+	opener    *assertion.Opener
+	ledger    *ledger.Ledger
+	log       *slog.Logger
+	now       func() time.Time
+	linter    *lint.Linter
+	// slots holds one token for each certificate in the making.
+	slots chan struct{}
+}
+
+// New returns an Issuer.
+func New(c Config) (*Issuer, error) {
+	if c.Authority == nil || c.Profiles == nil || c.Opener == nil || c.Ledger == nil || c.Log == nil {
+		return nil, errors.New("an issuer needs an authority, profiles, an assertion opener, a ledger and a log")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = perCore * runtime.GOMAXPROCS(0)
+	}
+	linter, err := lint.New()
+	if err != nil {
+		return nil, err
+	}
+	return &Issuer{
+		authority: c.Authority, profiles: c.Profiles, opener: c.Opener, ledger: c.Ledger, log: c.Log, now: c.Now,
+		linter: linter, slots: make(chan struct{}, c.Concurrency),
+	}, nil
+}
+
+// Certificate is what was issued.
+type Certificate struct {
+	// DER is the certificate (RFC 5280 section 4.1).
+	DER []byte
+	// Repeated is true when it had been issued before to the same request.
+	Repeated bool
+}
+
+// Issue records p, has the authority's key sign it and returns the certificate; to a repeat
+// it returns the certificate of the first time, and nothing is signed.
+//
+// Errors: Unauthenticated (assertion or credential used up), Busy (too many at once, or the
+// same request is being signed), Unavailable (it could not be recorded, or the key could
+// not be used: nothing was issued), Internal.
+func (i *Issuer) Issue(ctx context.Context, p Prepared) (Certificate, error) {
+	select {
+	case i.slots <- struct{}{}:
+		defer func() { <-i.slots }()
+	case <-ctx.Done():
+		return Certificate{}, &fault.Error{Kind: fault.Busy, Op: "issue.Issue", RetryAfter: time.Second, Err: ctx.Err()}
+	}
+	// From here on an intent may exist, and whether the caller still waits does not matter:
+	// it will ask again. The time begins before Begin, so that it ends before the lease.
+	working, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledger.Lease)
+	defer cancel()
+	begun, err := i.ledger.Begin(ctx, p.intent)
+	switch {
+	case err != nil:
+		return Certificate{}, i.refuse(ctx, p.intent.Record, err)
+	case begun.Repeat != nil:
+		return Certificate{DER: begun.Repeat, Repeated: true}, nil
+	}
+	der, err := i.certify(working, p.intent.TBS)
+	if err != nil {
+		return Certificate{}, i.giveUp(ctx, begun.Reservation, err)
+	}
+	stored, err := i.ledger.Issued(working, begun.Reservation, der)
+	if err != nil {
+		return Certificate{}, fmt.Errorf("recording the certificate: %w", err)
+	}
+	return Certificate{DER: stored}, nil
+}
+
+// giveUp ends an intent that could not be signed.
+func (i *Issuer) giveUp(ctx context.Context, r ledger.Reservation, cause error) error {
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
+	defer cancel()
+	if err := i.ledger.Failed(ending, r, cause); err != nil {
+		i.log.LogAttrs(ctx, slog.LevelError, "intent left open", slog.Any("error", err))
+	}
+	return cause
+}
+
+// refuse has a refusal recorded and returns it. What was not decided is no refusal. A
+// refusal that cannot be recorded is not given: the answer is Unavailable then.
+func (i *Issuer) refuse(ctx context.Context, r audit.Record, cause error) error {
+	r.Event, r.Outcome, r.Reason = "certificate.refused", audit.Refused, cause.Error()
+	switch fault.KindOf(cause) {
+	case fault.Busy, fault.Unavailable:
+		return cause
+	case fault.Internal:
+		r.Outcome = audit.Failed
+	}
+	if err := i.ledger.RecordRefusal(ctx, r); err != nil {
+		return fault.New(fault.Unavailable, "issue.refuse", "", fmt.Errorf("recording a refusal (%s): %w", r.Reason, err))
+	}
+	return cause
+}
+
+func fingerprint(h [32]byte) string { return hex.EncodeToString(h[:]) }

@@ -1,0 +1,121 @@
+package issue
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
+	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/assertion"
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/csr"
+	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/services/mesh"
+	"github.com/estuary-pki/estuary/signer/internal/ledger"
+)
+
+// Prepared is a certificate that may be issued: believed, allowed, built and linted. Only
+// Prepare makes one; Issue refuses the zero value.
+type Prepared struct {
+	intent ledger.Intent
+}
+
+// Prepare checks everything that can be checked before something is recorded, in this
+// order: the peer; the assertion, which must be for this peer and this request; the request
+// itself; what the profile says; the certificate, by lint. Nothing is used up by a refusal,
+// and every refusal is audited.
+//
+// Errors: Malformed (the request), Unauthenticated (the assertion), Forbidden (the profile),
+// Unavailable (the refusal could not be recorded), Internal (the certificate would be
+// defective).
+func (i *Issuer) Prepare(ctx context.Context, peer string, r *signerv1.IssueRequest) (Prepared, error) {
+	record := audit.Record{
+		Actor: peer, RequestID: mesh.RequestID(ctx), CSRSHA256: fingerprint(sha256.Sum256(r.GetCsrDer())),
+	}
+	intent, err := i.prepare(peer, r, &record)
+	if err != nil {
+		return Prepared{}, i.refuse(ctx, record, err)
+	}
+	intent.Record = record
+	return Prepared{intent: intent}, nil
+}
+
+// prepare is Prepare without the audit; it fills record as it learns more.
+func (i *Issuer) prepare(peer string, r *signerv1.IssueRequest, record *audit.Record) (ledger.Intent, error) {
+	if peer == "" {
+		return ledger.Intent{}, fault.New(fault.Forbidden, "issue.Prepare", "", errors.New("the peer has no name"))
+	}
+	verified, err := i.believe(peer, r)
+	if err != nil {
+		return ledger.Intent{}, err
+	}
+	a := verified.Message()
+	describe(a, record)
+	request, err := csr.Parse(r.GetCsrDer())
+	if err != nil {
+		return ledger.Intent{}, err
+	}
+	// Two ways led to the key: what was asserted must be what is certified.
+	if spki := request.SPKISHA256(); !bytes.Equal(a.GetSpkiSha256(), spki[:]) {
+		return ledger.Intent{}, fault.New(fault.Malformed, "issue.Prepare", "", errors.New("two readings of the request found two public keys"))
+	}
+	serial, digits, err := newSerial()
+	if err != nil {
+		return ledger.Intent{}, fault.New(fault.Internal, "issue.Prepare", "", err)
+	}
+	template, err := i.profiles.Build(a, request, i.now(), serial)
+	if err != nil {
+		return ledger.Intent{}, err
+	}
+	draft, err := i.draft(template, request)
+	if err != nil {
+		return ledger.Intent{}, fmt.Errorf("drafting under label %s: %w", a.GetLabel(), err)
+	}
+	return ledger.Intent{
+		Serial: digits, Verified: verified, Request: request, TBS: draft.RawTBSCertificate,
+		Subject: draft.Subject.String(), NotBefore: draft.NotBefore, NotAfter: draft.NotAfter,
+	}, nil
+}
+
+// believe opens the assertion before the request is parsed for good: what nobody vouches
+// for is not worth an RSA operation.
+func (i *Issuer) believe(peer string, r *signerv1.IssueRequest) (assertion.Verified, error) {
+	spki, ok := subjectPublicKeyInfo(r.GetCsrDer())
+	if !ok {
+		return assertion.Verified{}, fault.New(fault.Malformed, "issue.believe", "the request is not a PKCS#10 request (RFC 2986)", nil)
+	}
+	return i.opener.Open(r.GetAssertion(), assertion.Expect{
+		Gateway: peer, CSRSHA256: sha256.Sum256(r.GetCsrDer()), SPKISHA256: sha256.Sum256(spki),
+	})
+}
+
+// subjectPublicKeyInfo cuts the third field out of a CertificationRequestInfo (RFC 2986
+// section 4.1) without looking into it.
+func subjectPublicKeyInfo(der []byte) (spki []byte, ok bool) {
+	if len(der) > csr.MaxDER {
+		return nil, false
+	}
+	var request, info, key cryptobyte.String
+	input := cryptobyte.String(der)
+	ok = input.ReadASN1(&request, asn1.SEQUENCE) && request.ReadASN1(&info, asn1.SEQUENCE) &&
+		info.SkipASN1(asn1.INTEGER) && info.SkipASN1(asn1.SEQUENCE) && info.ReadASN1Element(&key, asn1.SEQUENCE)
+	return key, ok
+}
+
+// describe tells the audit what the assertion says.
+func describe(a *assertionv1.Assertion, r *audit.Record) {
+	id, proof := a.GetIdentity(), a.GetAuthentication()
+	r.Label, r.Address = a.GetLabel(), proof.GetClientAddress()
+	r.Identity = id.GetPrincipal() + "@" + id.GetRealm()
+	r.Method = proof.GetMethod().String()
+	r.Detail = map[string]string{"validator": a.GetIssuer(), "operation": a.GetOperation().String()}
+	if t := a.GetToken(); t != nil {
+		r.Detail["token"] = t.GetId()
+	}
+}

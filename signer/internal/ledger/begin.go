@@ -1,0 +1,135 @@
+package ledger
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/assertion"
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/fault"
+)
+
+// retryAfter is when a repeat whose original is still being signed may come again.
+const retryAfter = time.Second
+
+// Reservation is a recorded intent: the right to sign the bytes recorded, until a Lease
+// after Begin was called. Issued or Failed ends it.
+type Reservation struct {
+	serial string
+	owner  string
+	record audit.Record
+}
+
+// Begun is how Begin ended: with a reservation, or with the certificate of a repeat.
+type Begun struct {
+	// Reservation is the new intent; of no use for a repeat.
+	Reservation Reservation
+	// Repeat is the DER of the certificate issued before; nil for a new intent.
+	Repeat []byte
+}
+
+// Begin decides on an intent in one transaction. A request already served gets its
+// certificate again; for a new one the assertion's id and a use of its credential are taken
+// and the intent is recorded, before anything is signed.
+//
+// Errors: Unauthenticated (assertion or credential used up), Busy (the same request is
+// being signed), Unavailable (it could not be recorded), Internal (a row was altered).
+func (l *Ledger) Begin(ctx context.Context, in Intent) (Begun, error) {
+	r, err := l.row(in)
+	if err != nil {
+		return Begun{}, fault.New(fault.Internal, "ledger.Begin", "", err)
+	}
+	record := in.Record
+	record.Time = l.now()
+	var begun Begun
+	err = l.write(ctx, func(ctx context.Context, tx *txn) error {
+		begun = Begun{}
+		if err := lock(ctx, tx, r.requestKey); err != nil {
+			return err
+		}
+		prior, err := l.prior(ctx, tx, r)
+		switch {
+		case errors.Is(err, errNoRow):
+			begun.Reservation = Reservation{serial: r.serial, owner: r.owner, record: in.Record}
+			return l.insert(ctx, tx, r, in, record)
+		case err != nil:
+			return err
+		}
+		begun.Repeat = prior.certificate
+		return repeat(ctx, tx, prior, record)
+	})
+	if err != nil {
+		return Begun{}, err
+	}
+	return begun, nil
+}
+
+// lock keeps other transactions from deciding on the same request until this one ends.
+// Without it two of them could both find no earlier entry.
+func lock(ctx context.Context, tx *txn, requestKey []byte) error {
+	_, err := tx.Exec(ctx, `INSERT INTO stripe (id, taken) VALUES ($1, 1)
+ ON CONFLICT (id) DO UPDATE SET taken = stripe.taken + 1`, int64(binary.BigEndian.Uint16(requestKey)))
+	if err != nil {
+		return fmt.Errorf("locking the request: %w", err)
+	}
+	return nil
+}
+
+// prior returns the newest entry that r repeats: the same request within RepeatWindow, or
+// with the same credential for as long as its count is kept. An expired certificate is no
+// answer to anybody.
+func (l *Ledger) prior(ctx context.Context, tx *txn, r *row) (*row, error) {
+	return l.load(ctx, tx, `request_key = $1 AND state <> $2 AND not_after > $3
+ AND (created_at > $4 OR (spend_key = $5 AND keep_until > $3)) ORDER BY seq DESC LIMIT 1`,
+		r.requestKey, int64(signerv1.EntryState_ENTRY_STATE_FAILED), r.createdAt,
+		r.createdAt-RepeatWindow.Microseconds(), r.spendKey)
+}
+
+// repeat answers a request with the entry that it repeats.
+func repeat(ctx context.Context, tx *txn, prior *row, record audit.Record) error {
+	if prior.state != signerv1.EntryState_ENTRY_STATE_ISSUED {
+		return &fault.Error{Kind: fault.Busy, Op: "ledger.Begin", RetryAfter: retryAfter}
+	}
+	record.Event, record.Outcome, record.Serial = "certificate.repeated", audit.Success, prior.serial
+	return tx.record(ctx, record)
+}
+
+// insert takes the credential's use and the assertion's id, and records the intent.
+func (l *Ledger) insert(ctx context.Context, tx *txn, r *row, in Intent, record audit.Record) error {
+	s := in.Verified.Message().GetSpend()
+	for _, id := range spendIDs(s) {
+		n, err := tx.Exec(ctx, `INSERT INTO spend (id, used, use_limit, keep_until) VALUES ($1, 1, $2, $3)
+ ON CONFLICT (id) DO UPDATE SET used = spend.used + 1, use_limit = $2, keep_until = $3 WHERE spend.used < $2`,
+			id, int64(s.GetLimit()), r.keepUntil)
+		if err != nil {
+			return fmt.Errorf("taking a use: %w", err)
+		}
+		if n == 0 {
+			return refused("the credential has no use left")
+		}
+	}
+	var err error
+	if r.seq, err = tx.count(ctx, "entry"); err != nil {
+		return err
+	}
+	r.mac = l.seal(r)
+	n, err := tx.Exec(ctx, insertRow, append(r.values(), r.mac)...)
+	if err != nil {
+		return fmt.Errorf("recording an intent: %w", err)
+	}
+	if n == 0 {
+		return refused("the assertion was used before")
+	}
+	record.Event, record.Outcome, record.Serial = "certificate.intent", audit.Intent, r.serial
+	return tx.record(ctx, record)
+}
+
+// refused is alike for every credential that is not believed: which check failed is for
+// the audit alone.
+func refused(reason string) error {
+	return fault.New(fault.Unauthenticated, "ledger.Begin", assertion.Refused, errors.New(reason))
+}

@@ -1,0 +1,115 @@
+package ledger
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
+	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/assertion"
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/csr"
+	"github.com/estuary-pki/estuary/services/store"
+)
+
+// Intent is a certificate that is about to be signed.
+type Intent struct {
+	// Serial is the serial number, 40 hexadecimal digits.
+	Serial string
+	// Verified is the assertion that authorises it.
+	Verified assertion.Verified
+	// Request is the certificate request that the assertion names.
+	Request *csr.Request
+	// TBS is the DER TBSCertificate (RFC 5280 section 4.1) that the CA key will sign.
+	TBS []byte
+	// Subject is the subject of the certificate (RFC 4514), for searching.
+	Subject string
+	// NotBefore and NotAfter are the validity of the certificate.
+	NotBefore, NotAfter time.Time
+	// Record is what the audit says of the request: who, from where, for whom. Time, Event,
+	// Outcome, Serial and Reason are set here.
+	Record audit.Record
+}
+
+// row returns the intent as a row without seq and MAC.
+func (l *Ledger) row(in Intent) (*row, error) {
+	a := in.Verified.Message()
+	if a == nil || in.Request == nil || len(in.TBS) == 0 || len(in.Serial) != 40 {
+		return nil, fmt.Errorf("recording an intent: it needs a verified assertion, a request, TBS bytes and a serial number of 40 digits")
+	}
+	sealed, err := proto.Marshal(in.Verified.Sealed())
+	if err != nil {
+		return nil, fmt.Errorf("encoding the sealed assertion: %w", err)
+	}
+	now := l.now()
+	r := &row{
+		serial: in.Serial, state: signerv1.EntryState_ENTRY_STATE_INTENT,
+		assertionID: a.GetAssertionId(), requestKey: requestKey(a, in.Request),
+		sealed: sealed, csr: in.Request.DER(), tbs: in.TBS,
+		owner: l.owner, leaseUntil: store.Micros(now.Add(Lease)),
+		label: a.GetLabel(), realm: a.GetIdentity().GetRealm(), principal: a.GetIdentity().GetPrincipal(),
+		subject: in.Subject, validatorKey: in.Verified.KeyID(), createdAt: store.Micros(now),
+		notBefore: store.Micros(in.NotBefore), notAfter: store.Micros(in.NotAfter),
+	}
+	if s := a.GetSpend(); len(s.GetIds()) > 0 {
+		r.spendKey = spendKey(spendIDs(s))
+		r.keepUntil = store.Micros(s.GetKeepUntil().AsTime())
+	}
+	return r, nil
+}
+
+// requestKey is what makes two requests the same: who asks, for which operation and label,
+// with which key, for which names. Not the CSR's own hash: a client that asks again signs
+// its request anew.
+func requestKey(a *assertionv1.Assertion, r *csr.Request) []byte {
+	h := sha256.New()
+	id := a.GetIdentity()
+	writeField(h, []byte("estuary/request-key/v1"))
+	writeField(h, []byte(id.GetKind().String()))
+	writeField(h, []byte(id.GetRealm()))
+	writeField(h, []byte(id.GetPrincipal()))
+	writeField(h, []byte(a.GetOperation().String()))
+	writeField(h, []byte(a.GetLabel()))
+	writeField(h, r.SPKI())
+	writeField(h, r.RawSubject())
+	names := make([]string, 0, len(r.Names()))
+	for _, n := range r.Names() {
+		names = append(names, n.String())
+	}
+	slices.Sort(names)
+	for _, n := range slices.Compact(names) {
+		writeField(h, []byte(n))
+	}
+	return h.Sum(nil)
+}
+
+// spendKey names the credential that was used up.
+func spendKey(ids [][]byte) []byte {
+	h := sha256.New()
+	writeField(h, []byte("estuary/spend-key/v1"))
+	for _, id := range ids {
+		writeField(h, id)
+	}
+	return h.Sum(nil)
+}
+
+// spendIDs returns the ids once each and in one order: transactions that lock the same
+// rows in different orders would wait for each other.
+func spendIDs(s *assertionv1.Spend) [][]byte {
+	ids := slices.Clone(s.GetIds())
+	slices.SortFunc(ids, bytes.Compare)
+	return slices.CompactFunc(ids, bytes.Equal)
+}
+
+// writeField adds a value that is there to h: 1, its length in 8 octets, itself.
+func writeField(h hash.Hash, b []byte) {
+	h.Write(binary.BigEndian.AppendUint64([]byte{1}, uint64(len(b))))
+	h.Write(b)
+}

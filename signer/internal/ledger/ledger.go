@@ -1,0 +1,92 @@
+// Package ledger holds the record of what the authority promised and signed.
+//
+// issue writes an intent before the CA key is used and the certificate after; serve reads
+// it for the admin. What a credential is good for is counted here, in the transaction that
+// records the intent, and every transaction that decides something carries its audit
+// record. It calls store and audit.
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/services/store"
+)
+
+const (
+	// Lease is how long an intent belongs to the signer that recorded it.
+	Lease = 10 * time.Second
+	// RepeatWindow is how long the same request is a repeat, whatever credential it came
+	// with: a client whose reply was lost asks again within it.
+	RepeatWindow = 5 * time.Minute
+	// MACKeySize is the size of the key over the rows, in octets.
+	MACKeySize = 32
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Config is what a Ledger needs.
+type Config struct {
+	// Store is the database; the ledger migrates it.
+	Store *store.DB
+	// MACKey is the key over the rows, MACKeySize octets, kept outside the database.
+	MACKey secret.Bytes
+	// Audit gets every audit record once it is committed.
+	Audit *audit.Stream
+	// Log gets what needs a person: rows that were altered.
+	Log *slog.Logger
+	// Now is the clock; time.Now where nil.
+	Now func() time.Time
+}
+
+// Ledger is the record. It is safe for concurrent use.
+type Ledger struct {
+	db     *store.DB
+	macKey secret.Bytes
+	stream *audit.Stream
+	log    *slog.Logger
+	now    func() time.Time
+	// owner names this process in the rows whose intent it recorded.
+	owner string
+}
+
+// New opens the ledger in a database, bringing its schema up to date.
+func New(ctx context.Context, c Config) (*Ledger, error) {
+	switch {
+	case c.Store == nil, c.Audit == nil, c.Log == nil:
+		return nil, errors.New("a ledger needs a store, an audit stream and a log")
+	case c.MACKey.Len() != MACKeySize:
+		return nil, fmt.Errorf("the ledger's MAC key has %d octets, not %d", c.MACKey.Len(), MACKeySize)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, fmt.Errorf("reading the ledger's migrations: %w", err)
+	}
+	if err := c.Store.Migrate(ctx, files); err != nil {
+		return nil, fmt.Errorf("migrating the ledger: %w", err)
+	}
+	owner := make([]byte, 16)
+	if _, err := rand.Read(owner); err != nil {
+		return nil, fmt.Errorf("naming the owner of intents: %w", err)
+	}
+	return &Ledger{
+		db: c.Store, macKey: c.MACKey, stream: c.Audit, log: c.Log, now: c.Now,
+		owner: hex.EncodeToString(owner),
+	}, nil
+}
+
+// Check tells whether the database can be reached: a readiness check.
+func (l *Ledger) Check(ctx context.Context) error { return l.db.Ping(ctx) }

@@ -1,0 +1,91 @@
+package profile_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/signer/internal/profile"
+)
+
+func TestFacts(t *testing.T) {
+	a := newAuthority(t)
+	set := newSet(t, a,
+		device(func(p *profile.Profile) {
+			p.Label, p.KeyTypes, p.ChallengePassword, p.CSRAttributes = "z", []string{"p256"}, "require", []string{"1.2.840.113549.1.9.7"}
+		}),
+		device(func(p *profile.Profile) { p.KeyTypes, p.RSAMinBits, p.RSAMaxBits = []string{"rsa"}, 3072, 4096 }))
+	want := []*signerv1.ProfileFacts{
+		{Label: "device", KeyTypes: []string{"rsa"}, RsaMinBits: 3072, RsaMaxBits: 4096, ChallengePassword: signerv1.ChallengePassword_CHALLENGE_PASSWORD_VERIFY},
+		{Label: "z", KeyTypes: []string{"p256"}, ChallengePassword: signerv1.ChallengePassword_CHALLENGE_PASSWORD_REQUIRE, CsrAttributes: []string{"1.2.840.113549.1.9.7"}},
+	}
+	if diff := cmp.Diff(want, set.Facts(), protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBadProfiles(t *testing.T) {
+	a := newAuthority(t)
+	day := config.Duration(24 * time.Hour)
+	for want, change := range map[string]func(*profile.Profile){
+		"label: has to be 1 to 64":                                             func(p *profile.Profile) { p.Label = "a/b" },
+		`label: "simpleenroll" is the name`:                                    func(p *profile.Profile) { p.Label = "simpleenroll" },
+		`identity_kinds: "robot" is not known`:                                 func(p *profile.Profile) { p.IdentityKinds = []string{"robot"} },
+		"identity_kinds: is missing, or empty":                                 func(p *profile.Profile) { p.IdentityKinds = nil },
+		`methods: "radius" is not known: token`:                                func(p *profile.Profile) { p.Methods = []string{"radius"} },
+		`realms: holds "A" twice`:                                              func(p *profile.Profile) { p.Realms = []string{"A", "A"} },
+		"require_indicators: holds an empty word":                              func(p *profile.Profile) { p.RequireIndicators = []string{""} },
+		`key_types: "dsa" is not known`:                                        func(p *profile.Profile) { p.KeyTypes = []string{"dsa"} },
+		"rsa_min_bits: has to be between":                                      func(p *profile.Profile) { p.RSAMinBits = 1024 },
+		"rsa_max_bits: has to be between":                                      func(p *profile.Profile) { p.RSAMaxBits = 2047 },
+		`subject: "{mail}" is not a placeholder`:                               func(p *profile.Profile) { p.Subject = "CN={mail}" },
+		"subject: a brace stands alone":                                        func(p *profile.Profile) { p.Subject = "CN=a}" },
+		`subject: a brace is not closed in "{principal"`:                       func(p *profile.Profile) { p.Subject = "CN={principal" },
+		`subject: attribute type "X"`:                                          func(p *profile.Profile) { p.Subject = "X=1" },
+		"subject: C of the subject is not a country":                           func(p *profile.Profile) { p.Subject = "C=de" },
+		"subject: C has to be a country":                                       func(p *profile.Profile) { p.Subject = "C={realm}" },
+		`san: "all" is not known`:                                              func(p *profile.Profile) { p.SAN = "all" },
+		"san: none goes with a subject only":                                   func(p *profile.Profile) { p.SAN, p.Subject = "none", "" },
+		"san: none does not go with serverAuth":                                func(p *profile.Profile) { p.SAN, p.ExtKeyUsage = "none", []string{"serverAuth"} },
+		`csr_names: "ignore" is not known`:                                     func(p *profile.Profile) { p.CSRNames = "ignore" },
+		`csr_subject: "copy" is not known`:                                     func(p *profile.Profile) { p.CSRSubject = "copy" },
+		`csr_extensions: "copy" is not known`:                                  func(p *profile.Profile) { p.CSRExtensions = "copy" },
+		`challenge_password: "otp" is not known`:                               func(p *profile.Profile) { p.ChallengePassword = "otp" },
+		`csr_attributes: "1.2.99999999999"`:                                    func(p *profile.Profile) { p.CSRAttributes = []string{"1.2.99999999999"} },
+		`csr_attributes: "3.2.1"`:                                              func(p *profile.Profile) { p.CSRAttributes = []string{"3.2.1"} },
+		`csr_attributes: "1.02"`:                                               func(p *profile.Profile) { p.CSRAttributes = []string{"1.02"} },
+		"validity: has to be at least 1m":                                      func(p *profile.Profile) { p.Validity = 0 },
+		"backdate: has to be at most 24h":                                      func(p *profile.Profile) { p.Backdate = 2 * day },
+		"max_validity: otp has to be at least":                                 func(p *profile.Profile) { p.MaxValidity = map[string]config.Duration{"otp": 0} },
+		`key_usage: "keyCertSign" is not known`:                                func(p *profile.Profile) { p.KeyUsage = []string{"keyCertSign"} },
+		"key_usage: none of these suits keys of type":                          func(p *profile.Profile) { p.KeyUsage = []string{"keyEncipherment"} },
+		"key_usage: keyEncipherment does not go with ext_key_usage clientAuth": func(p *profile.Profile) { p.KeyUsage = []string{"digitalSignature", "keyEncipherment"} },
+		`ext_key_usage: "any" is not known`:                                    func(p *profile.Profile) { p.ExtKeyUsage = []string{"any"} },
+		"ext_key_usage: OCSPSigning would let":                                 func(p *profile.Profile) { p.ExtKeyUsage = []string{"1.3.6.1.5.5.7.3.9"} },
+		"ext_key_usage: anyExtendedKeyUsage would let":                         func(p *profile.Profile) { p.ExtKeyUsage = []string{"2.5.29.37.0"} },
+		"ext_key_usage: holds 1.3.6.1.5.5.7.3.2 twice":                         func(p *profile.Profile) { p.ExtKeyUsage = []string{"clientAuth", "1.3.6.1.5.5.7.3.2"} },
+		`crl_distribution_points: "https://x/crl"`:                             func(p *profile.Profile) { p.CRLDistributionPoints = []string{"https://x/crl"} },
+		`aia_ca_issuers: "/ca.crt"`:                                            func(p *profile.Profile) { p.AIACAIssuers = []string{"/ca.crt"} },
+		`aia_ocsp: "http://u:p@x"`:                                             func(p *profile.Profile) { p.AIAOCSP = []string{"http://u:p@x"} },
+	} {
+		_, err := profile.NewSet(profile.Config{Profiles: []profile.Profile{device(change)}, Authority: a.Certificate})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+	for name, c := range map[string]profile.Config{
+		"no authority": {Profiles: []profile.Profile{device()}},
+		"no profile":   {Authority: a.Certificate},
+		"same label":   {Authority: a.Certificate, Profiles: []profile.Profile{device(), device()}},
+		"protected":    {Authority: a.Certificate, Profiles: []profile.Profile{device()}, Protected: profile.Protected{Names: []string{"ipa.test"}}},
+	} {
+		if _, err := profile.NewSet(c); err == nil {
+			t.Errorf("%s: a set was made", name)
+		}
+	}
+}

@@ -1,0 +1,61 @@
+// Package profile turns an assertion and a certificate request into the certificate to issue,
+// or into the reason why there is none.
+//
+// issue calls Set.Build for every request; serve hands Set.Facts to gateways. Policy comes
+// first, then names: whatever stands in the certificate was computed from the asserted
+// identity and the profile, and nothing but the key is taken from the request.
+package profile
+
+import (
+	"time"
+
+	"github.com/estuary-pki/estuary/services/config"
+)
+
+// Profile is one [[profile]] table: what may be issued under an EST label, to whom.
+type Profile struct {
+	Label string `toml:"label" doc:"EST label (RFC 7030 section 3.2.2) that the profile is for."`
+
+	IdentityKinds     []string `toml:"identity_kinds" doc:"Sorts of principal that may enrol: device, host, service, user."`
+	Methods           []string `toml:"methods" doc:"Kinds of proof that are accepted: token."`
+	Realms            []string `toml:"realms" doc:"Realms whose identities may enrol; empty for all that a validator may speak for."`
+	RequireIndicators []string `toml:"require_indicators" doc:"Authentication indicators of which the proof has to carry at least one; empty demands none."`
+
+	KeyTypes   []string `toml:"key_types" doc:"Types of key that are certified: rsa, p256, p384, p521, ed25519."`
+	RSAMinBits int      `toml:"rsa_min_bits" doc:"Smallest RSA modulus, in bits, 2048 or more."`
+	RSAMaxBits int      `toml:"rsa_max_bits" doc:"Largest RSA modulus, in bits, 8192 or less."`
+
+	Subject           string   `toml:"subject" doc:"Subject (RFC 4514). {principal}, {realm}, {uid} and {label} stand for what was asserted. Empty for a certificate that has only alternative names."`
+	SAN               string   `toml:"san" doc:"Which of the names that the identity is entitled to become alternative names: identity (all), requested (those in the request), none. A device is entitled to the names of its token, a host to its own name and those it manages, a service to its host's and those it manages, a user to the mail addresses."`
+	CSRNames          string   `toml:"csr_names" doc:"What to do about alternative names in a request that may not be in the certificate: refuse the request, or drop the names."`
+	CSRSubject        string   `toml:"csr_subject" doc:"What to do about the subject of a request: match (has to be empty or the one of the certificate) or ignore."`
+	CSRExtensions     string   `toml:"csr_extensions" doc:"What to do about extensions in a request other than alternative names: refuse or ignore. None is ever copied."`
+	ChallengePassword string   `toml:"challenge_password" doc:"Meaning of a challengePassword: verify (as channel binding, where present), require, ignore (RFC 7030 section 3.5)."`
+	CSRAttributes     []string `toml:"csr_attributes" doc:"Object identifiers that /csrattrs lists beside those that follow from other keys (RFC 7030 section 4.5.2)."`
+
+	Validity    config.Duration            `toml:"validity" doc:"Length of validity. No certificate outlives the authority's own."`
+	Backdate    config.Duration            `toml:"backdate" doc:"How long before the issue validity begins, for clients whose clocks are slow; at most 24h."`
+	MaxValidity map[string]config.Duration `toml:"max_validity" doc:"Longest validity by authentication indicator; the smallest that applies counts."`
+
+	KeyUsage              []string `toml:"key_usage" doc:"Key usages (RFC 5280 section 4.2.1.3): digitalSignature, contentCommitment, keyEncipherment, dataEncipherment, keyAgreement. One that does not suit the type of key is left out."`
+	ExtKeyUsage           []string `toml:"ext_key_usage" doc:"Extended key usages (RFC 5280 section 4.2.1.12): clientAuth, serverAuth, emailProtection, codeSigning, or object identifiers."`
+	CRLDistributionPoints []string `toml:"crl_distribution_points" doc:"URLs of the revocation list (RFC 5280 section 4.2.1.13)."`
+	AIACAIssuers          []string `toml:"aia_ca_issuers" doc:"URLs of the authority's certificate (RFC 5280 section 4.2.2.1)."`
+	AIAOCSP               []string `toml:"aia_ocsp" doc:"URLs of OCSP responders (RFC 5280 section 4.2.2.1)."`
+}
+
+// SetDefaults sets what holds where the file says nothing.
+func (p *Profile) SetDefaults() {
+	*p = Profile{
+		IdentityKinds: []string{"device"}, Methods: []string{"token"},
+		KeyTypes:   []string{"p256", "p384", "p521", "ed25519", "rsa"},
+		RSAMinBits: 2048, RSAMaxBits: 8192,
+		Subject: "CN={principal}", SAN: sanIdentity, CSRNames: refuse, CSRSubject: ignore, CSRExtensions: ignore,
+		ChallengePassword: "verify",
+		Validity:          config.Duration(90 * 24 * time.Hour), Backdate: config.Duration(time.Minute),
+		KeyUsage: []string{"digitalSignature"}, ExtKeyUsage: []string{"clientAuth"},
+	}
+}
+
+// Check reports every rule that the profile breaks.
+func (p Profile) Check(r *config.Report) { compile(p, r.Add) }

@@ -1,0 +1,68 @@
+// Package serve turns calls of the mesh into work of the signer.
+//
+// It is the thin face of the process: cmd/signer registers it with mesh, gateways call
+// Issuer and Authority, the admin calls LedgerAdmin. It calls issue, ledger, profile and
+// crl, and knows no rules of its own but the shape of a page.
+package serve
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+
+	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/signer/internal/ca"
+	"github.com/estuary-pki/estuary/signer/internal/issue"
+	"github.com/estuary-pki/estuary/signer/internal/ledger"
+	"github.com/estuary-pki/estuary/signer/internal/profile"
+)
+
+// Config is what a Server needs.
+type Config struct {
+	// Issuer issues certificates.
+	Issuer *issue.Issuer
+	// Ledger is shown to the admin, and numbers revocation lists.
+	Ledger *ledger.Ledger
+	// Authority is what gateways ask about.
+	Authority *ca.Authority
+	// Profiles are what gateways ask about.
+	Profiles *profile.Set
+	// Log gets what is not for the caller.
+	Log *slog.Logger
+	// Now is the clock; time.Now where nil.
+	Now func() time.Time
+}
+
+// Server answers the three services of the signer. It is safe for concurrent use.
+type Server struct {
+	issuer    issuerServer
+	authority authorityServer
+	admin     adminServer
+	ready     *ready
+}
+
+// New returns a Server.
+func New(c Config) (*Server, error) {
+	if c.Issuer == nil || c.Ledger == nil || c.Authority == nil || c.Profiles == nil || c.Log == nil {
+		return nil, errors.New("serving needs an issuer, a ledger, an authority, profiles and a log")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	lists := &lists{authority: c.Authority, ledger: c.Ledger, log: c.Log, now: c.Now, building: make(chan struct{}, 1)}
+	return &Server{
+		issuer:    issuerServer{issuer: c.Issuer},
+		authority: authorityServer{authority: c.Authority, profiles: c.Profiles, lists: lists},
+		admin:     adminServer{ledger: c.Ledger},
+		ready:     &ready{ledger: c.Ledger, authority: c.Authority, now: c.Now},
+	}, nil
+}
+
+// Register adds the services to a server.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	signerv1.RegisterIssuerServer(r, s.issuer)
+	signerv1.RegisterAuthorityServer(r, s.authority)
+	signerv1.RegisterLedgerAdminServer(r, s.admin)
+}
