@@ -1,0 +1,149 @@
+// Command validator checks the credentials of EST clients and says who they are, in
+// assertions that the signer believes.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
+	"github.com/estuary-pki/estuary/services/assertion"
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/command"
+	"github.com/estuary-pki/estuary/services/mesh"
+	"github.com/estuary-pki/estuary/services/run"
+	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/services/store"
+	"github.com/estuary-pki/estuary/validator/internal/attest"
+	"github.com/estuary-pki/estuary/validator/internal/authn"
+	"github.com/estuary-pki/estuary/validator/internal/config"
+	"github.com/estuary-pki/estuary/validator/internal/serve"
+	"github.com/estuary-pki/estuary/validator/internal/state"
+	"github.com/estuary-pki/estuary/validator/internal/token"
+)
+
+func main() {
+	command.Main(command.Service[config.Config]{
+		Name:     "validator",
+		Default:  config.Default,
+		Ops:      func(c *config.Config) string { return c.Ops.Listen },
+		Serve:    start,
+		Commands: commands(),
+	})
+}
+
+// parts is what the layers of the process need of each other.
+type parts struct {
+	state   *state.Store
+	hasher  *token.Hasher // nil when tokens are switched off
+	checker *token.Checker
+	log     *slog.Logger
+	set     *metrics.Set
+}
+
+// start opens everything from the inside out and serves until ctx ends.
+func start(ctx context.Context, c *config.Config, _ func() (*config.Config, error)) error {
+	p := parts{log: run.NewLogger(c.Log, os.Stderr), set: metrics.NewSet()}
+	slog.SetDefault(p.log)
+	macKey, err := secret.ReadKey(string(c.State.MACKey), state.MACKeySize)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, store.Config{URL: string(c.State.URL), Holder: "validator", Log: p.log})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	p.state, err = state.New(ctx, state.Config{DB: db, MACKey: macKey, Stream: audit.NewStream(os.Stdout), Log: p.log})
+	if err != nil {
+		return err
+	}
+	if c.OTP.Enabled {
+		if err := p.openTokens(c.OTP); err != nil {
+			return err
+		}
+	}
+	return listen(ctx, c, p)
+}
+
+// openTokens makes what finds and checks enrolment tokens.
+func (p *parts) openTokens(c config.OTP) error {
+	indexKey, err := secret.ReadKey(string(c.IndexKey), token.KeySize)
+	if err != nil {
+		return err
+	}
+	if p.hasher, err = token.NewHasher(indexKey, c.HashAlgorithm); err != nil {
+		return err
+	}
+	p.checker, err = token.NewChecker(token.CheckerConfig{State: p.state, Hasher: p.hasher, Match: c.MatchUsername, Now: time.Now})
+	return err
+}
+
+func listen(ctx context.Context, c *config.Config, p parts) error {
+	creds, err := mesh.LoadTLS(c.Mesh.Config, p.log, p.set)
+	if err != nil {
+		return err
+	}
+	refusals, err := serve.Refusals(p.state, p.log, time.Now)
+	if err != nil {
+		return err
+	}
+	server, err := mesh.NewServer(mesh.ServerConfig{TLS: creds, Allow: c.Mesh.Allow, Log: p.log, Metrics: p.set, Audit: refusals})
+	if err != nil {
+		return err
+	}
+	if err := register(server, c, p, creds.Name()); err != nil {
+		return err
+	}
+	listener, err := run.Listen(ctx, "[mesh] listen", c.Mesh.Listen)
+	if err != nil {
+		return err
+	}
+	ops := run.NewOps(c.Ops, p.set)
+	ops.Check("state", true, p.state.Ping)
+	server.SetServing(true)
+	if err := run.Notify(run.Ready); err != nil {
+		return err
+	}
+	return run.Group(ctx,
+		run.Part{Name: "mesh", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
+		run.Part{Name: "ops", Run: ops.Run},
+	)
+}
+
+// register makes the two services of the validator and adds them to the server. The name is
+// this process's own in the mesh: the issuer of its assertions.
+func register(server *mesh.Server, c *config.Config, p parts, name string) error {
+	key, err := assertion.LoadSigningKey(c.Assertion.KeyID, string(c.Assertion.Key))
+	if err != nil {
+		return err
+	}
+	maker, err := attest.New(attest.Config{Key: key, Issuer: name, Audience: c.Assertion.Audience, Now: time.Now})
+	if err != nil {
+		return err
+	}
+	who, err := authn.New(authn.Config{Labels: c.LabelRules(), Realm: c.OTP.Realm, Tokens: p.checker, Now: time.Now})
+	if err != nil {
+		return err
+	}
+	authenticator, err := serve.NewAuthenticator(serve.AuthenticatorConfig{
+		Authn: who, Attest: maker, State: p.state, Log: p.log, Metrics: p.set, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	admin, err := serve.NewTokenAdmin(serve.TokenAdminConfig{
+		State: p.state, Hasher: p.hasher, Octets: c.OTP.TokenLength, MaxUses: c.OTP.MaxUses,
+		Validity: time.Duration(c.OTP.Validity), Realm: c.OTP.Realm, Log: p.log, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	validatorv1.RegisterAuthenticatorServer(server, authenticator)
+	validatorv1.RegisterTokenAdminServer(server, admin)
+	return nil
+}

@@ -1,0 +1,136 @@
+package config
+
+import (
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
+	"github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/validator/internal/authn"
+	"github.com/estuary-pki/estuary/validator/internal/serve"
+	"github.com/estuary-pki/estuary/validator/internal/token"
+)
+
+const (
+	week     = 7 * 24 * time.Hour
+	maxText  = 255 // octets of a realm, a key id and an audience
+	maxLabel = 64
+)
+
+var (
+	authenticator = validatorv1.Authenticator_ServiceDesc.ServiceName
+	tokenAdmin    = validatorv1.TokenAdmin_ServiceDesc.ServiceName
+	// services are the gRPC services of the validator: each needs an allow-list, and no
+	// other can have one.
+	services = []string{authenticator, tokenAdmin, "grpc.health.v1.Health"}
+)
+
+// Check holds the parts of the file against each other.
+func (c *Config) Check(r *config.Report) {
+	if len(c.Labels) == 0 {
+		r.Add("label", "is missing: no credential would be accepted")
+	}
+	seen := map[string]bool{}
+	for i, l := range c.Labels {
+		if seen[l.Name] {
+			r.Add("label["+strconv.Itoa(i)+"].name", "another label has this name")
+		}
+		seen[l.Name] = true
+	}
+}
+
+// Check reports what is missing, and a peer that could give itself a token.
+func (m *Mesh) Check(r *config.Report) {
+	m.Config.Check(r)
+	_, port, err := net.SplitHostPort(m.Listen)
+	if n, convErr := strconv.ParseUint(port, 10, 16); err != nil || convErr != nil || n == 0 && port != "0" {
+		r.Add("listen", "%q is not an address and port such as 127.0.0.1:9444", m.Listen)
+	}
+	for _, service := range slices.Sorted(maps.Keys(m.Allow)) {
+		if !slices.Contains(services, service) {
+			r.Add("allow", "there is no service %q: %s", service, strings.Join(services, ", "))
+		}
+	}
+	for _, service := range services {
+		if _, ok := m.Allow[service]; !ok {
+			r.Add("allow", "%q is missing: name its callers, or none in an empty list", service)
+		}
+	}
+	for _, peer := range m.Allow[authenticator] {
+		if slices.Contains(m.Allow[tokenAdmin], peer) {
+			r.Add("allow", "%q may call both Authenticator and TokenAdmin: a taken gateway could make itself a token", peer)
+		}
+	}
+}
+
+// Check reports what is missing.
+func (a Assertion) Check(r *config.Report) {
+	needFile(r, "key", a.Key)
+	needText(r, "key_id", a.KeyID)
+	needText(r, "audience", a.Audience)
+}
+
+// Check reports what is missing.
+func (s State) Check(r *config.Report) {
+	if s.URL == "" {
+		r.Add("url", "is missing")
+	}
+	needFile(r, "mac_key", s.MACKey)
+}
+
+// Check reports what no token can have, and what is missing while tokens are accepted.
+func (o OTP) Check(r *config.Report) {
+	if !slices.Contains(token.Algorithms, o.HashAlgorithm) {
+		r.Add("hash_algorithm", "has to be sha256-hmac, argon2id or bcrypt, not %q", string(o.HashAlgorithm))
+	}
+	if !slices.Contains(token.Matches, o.MatchUsername) {
+		r.Add("match_username", "has to be if-present, required or ignored, not %q", string(o.MatchUsername))
+	}
+	if o.TokenLength < token.MinOctets || o.TokenLength > token.MaxOctets {
+		r.Add("token_length", "has to be between %d and %d, not %d", token.MinOctets, token.MaxOctets, o.TokenLength)
+	}
+	if o.MaxUses < 1 || o.MaxUses > serve.MaxUses {
+		r.Add("max_uses", "has to be between 1 and %d, not %d", serve.MaxUses, o.MaxUses)
+	}
+	if d := time.Duration(o.Validity); d < time.Minute || d > serve.MaxValidity {
+		r.Add("validity", "has to be between 1m and %s, not %s", config.Duration(serve.MaxValidity), o.Validity)
+	}
+	if o.Enabled {
+		needText(r, "realm", o.Realm)
+		needFile(r, "index_key", o.IndexKey)
+	}
+}
+
+// Check reports a name that no URI can carry, and rules that do not exist.
+func (l Label) Check(r *config.Report) {
+	const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~" // RFC 3986 section 2.3
+	switch {
+	case l.Name == "":
+		r.Add("name", "is missing")
+	case len(l.Name) > maxLabel || strings.Trim(l.Name, unreserved) != "":
+		r.Add("name", "has to be 1 to %d letters, digits and any of -._~, not %q", maxLabel, l.Name)
+	}
+	if l.Basic != authn.BasicToken {
+		r.Add("basic", `has to be "token", not %q`, string(l.Basic))
+	}
+}
+
+func needFile(r *config.Report, key string, path config.Path) {
+	if path == "" {
+		r.Add(key, "names no file")
+	}
+}
+
+func needText(r *config.Report, key, text string) {
+	switch {
+	case text == "":
+		r.Add(key, "is missing")
+	case len(text) > maxText || strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }):
+		r.Add(key, "has to be 1 to %d printable octets", maxText)
+	}
+}

@@ -1,0 +1,88 @@
+// Package config holds what validator.toml says.
+//
+// cmd/validator loads it through services/config before anything is opened; what the values
+// mean is in the packages that they are given to.
+package config
+
+import (
+	"github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/services/mesh"
+	"github.com/estuary-pki/estuary/services/run"
+	"github.com/estuary-pki/estuary/validator/internal/authn"
+	"github.com/estuary-pki/estuary/validator/internal/token"
+)
+
+// Config is the file validator.toml.
+type Config struct {
+	Mesh      Mesh          `toml:"mesh" doc:"How other services reach the validator."`
+	Assertion Assertion     `toml:"assertion" doc:"The statements in which the signer is told who asks."`
+	State     State         `toml:"state" doc:"The record of tokens and of what became of credentials."`
+	OTP       OTP           `toml:"otp" doc:"Enrolment tokens."`
+	Labels    []Label       `toml:"label" doc:"What proves an identity, a table for each EST label; under other labels nothing does."`
+	Ops       run.OpsConfig `toml:"ops" doc:"The listener for operators: /healthz, /readyz, /metrics."`
+	Log       run.LogConfig `toml:"log" doc:"The log on standard error."`
+}
+
+// Mesh is the [mesh] table.
+type Mesh struct {
+	mesh.Config
+	Listen string              `toml:"listen" doc:"Address and port on which other services are answered."`
+	Allow  map[string][]string `toml:"allow" doc:"For each gRPC service of the validator the mesh names that may call it; an empty list allows nobody. Nobody may call both Authenticator and TokenAdmin."`
+}
+
+// Assertion is the [assertion] table.
+type Assertion struct {
+	Key      config.Path `toml:"key" doc:"Ed25519 private key that signs assertions, PKCS#8 PEM, as 'validator key init' makes it. Must not be accessible to other users."`
+	KeyID    string      `toml:"key_id" doc:"Id of the key: the key_id under which the signer's configuration has its public half."`
+	Audience string      `toml:"audience" doc:"Name of the certification authority that may accept the assertions: [ca] name of the signer."`
+}
+
+// State is the [state] table.
+type State struct {
+	URL    config.Database `toml:"url" doc:"Database: sqlite:PATH for one validator, postgres://… for several."`
+	MACKey config.Path     `toml:"mac_key" doc:"File with 32 octets in hexadecimal, the key of the MAC that every row which authorises something carries. With another key the stored tokens are worthless."`
+}
+
+// OTP is the [otp] table.
+type OTP struct {
+	Enabled       bool            `toml:"enabled" doc:"Whether enrolment tokens are accepted and made. While it is false those that exist can be listed and revoked."`
+	HashAlgorithm token.Algorithm `toml:"hash_algorithm" doc:"How new tokens are hashed for storage: sha256-hmac, argon2id or bcrypt. Tokens that are stored keep theirs."`
+	TokenLength   int             `toml:"token_length" doc:"Octets of randomness in a new token, 16 to 64."`
+	MaxUses       uint32          `toml:"max_uses" doc:"Certificates that a token is good for when the request for it does not say, 1 to 10000."`
+	Validity      config.Duration `toml:"validity" doc:"How long a token is good for when the request for it does not say, 1m to 3653d."`
+	Realm         string          `toml:"realm" doc:"Realm of the identities that a token proves; the signer's [[validator]] realms have to name it."`
+	IndexKey      config.Path     `toml:"index_key" doc:"File with 32 octets in hexadecimal, the key under which tokens are found and, by sha256-hmac, verified. With another key the stored tokens are worthless."`
+	MatchUsername token.Match     `toml:"match_username" doc:"Whether the user name of HTTP Basic has to be the token's client_id: if-present, required or ignored."`
+}
+
+// Label is a [[label]] table.
+type Label struct {
+	Name  string      `toml:"name" doc:"EST label (RFC 7030 section 3.2.2), the gateway's default label included."`
+	Basic authn.Basic `toml:"basic" doc:"What HTTP Basic may hold under this label: token."`
+}
+
+// Default returns the configuration before a file is read.
+func Default() *Config {
+	return &Config{
+		Mesh: Mesh{Listen: "127.0.0.1:9444"},
+		OTP: OTP{
+			Enabled:       true,
+			HashAlgorithm: token.SHA256HMAC,
+			TokenLength:   20,
+			MaxUses:       1,
+			Validity:      config.Duration(week),
+			MatchUsername: token.MatchIfPresent,
+		},
+		Ops: run.OpsConfig{Listen: "127.0.0.1:9454"},
+		Log: run.LogConfig{Level: "info"},
+	}
+}
+
+// LabelRules returns what HTTP Basic may hold, label by label.
+func (c *Config) LabelRules() map[string]authn.Basic {
+	rules := make(map[string]authn.Basic, len(c.Labels))
+	for _, l := range c.Labels {
+		rules[l.Name] = l.Basic
+	}
+	return rules
+}

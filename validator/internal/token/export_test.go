@@ -1,0 +1,13 @@
+package token
+
+// TakeAllSlots takes every slot for slow hashes and returns what gives them back.
+func (h *Hasher) TakeAllSlots() func() {
+	for range cap(h.slots) {
+		h.slots <- struct{}{}
+	}
+	return func() {
+		for range cap(h.slots) {
+			<-h.slots
+		}
+	}
+}
