@@ -1,0 +1,4 @@
+package admin
+
+// DecodeObject reads a JSON body.
+var DecodeObject = decodeObject

@@ -1,0 +1,92 @@
+package enroll_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/estuary-pki/estuary/gateway/internal/enroll"
+	"github.com/estuary-pki/estuary/services/fault"
+)
+
+func TestCredential(t *testing.T) {
+	long := strings.Repeat("a", enroll.MaxToken68)
+	cases := []struct {
+		name   string
+		header []string
+		want   string // "" for none
+		bad    bool
+	}{
+		{name: "no header"},
+		{name: "plain", header: []string{"Basic ZGV2OnRva2Vu"}, want: "ZGV2OnRva2Vu"},
+		{name: "lower case scheme", header: []string{"basic Og=="}, want: "Og=="},
+		{name: "upper case scheme", header: []string{"BASIC Og=="}, want: "Og=="},
+		{name: "several spaces", header: []string{"Basic   Og=="}, want: "Og=="},
+		{name: "space around", header: []string{" \tBasic Og== \t"}, want: "Og=="},
+		{name: "not decoded, not even checked for padding", header: []string{"Basic Og==="}, want: "Og==="},
+		{name: "longest", header: []string{"Basic " + long}, want: long},
+		{name: "too long", header: []string{"Basic " + long + "a"}, bad: true},
+		{name: "other scheme", header: []string{"Bearer abc"}},
+		{name: "Negotiate", header: []string{"Negotiate YII="}},
+		{name: "scheme that begins alike", header: []string{"Basics Og=="}},
+		{name: "two headers", header: []string{"Basic Og==", "Basic Og=="}, bad: true},
+		{name: "two schemes", header: []string{"Basic Og==", "Bearer x"}, bad: true},
+		{name: "empty header", header: []string{""}, bad: true},
+		{name: "only the scheme", header: []string{"Basic"}, bad: true},
+		{name: "only the scheme and a space", header: []string{"Basic "}, bad: true},
+		{name: "only padding", header: []string{"Basic =="}, bad: true},
+		{name: "padding inside", header: []string{"Basic a=b"}, bad: true},
+		{name: "two words", header: []string{"Basic Og== Og=="}, bad: true},
+		{name: "comma", header: []string{"Basic Og==, Basic Og=="}, bad: true},
+		{name: "tab instead of space", header: []string{"Basic\tOg=="}},
+		{name: "not ASCII", header: []string{"Basic Ögä="}, bad: true},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			h := http.Header{}
+			if c.header != nil {
+				h["Authorization"] = c.header
+			}
+			got, err := enroll.Credential(h)
+			if bad := errors.Is(err, fault.Malformed); bad != c.bad || (err != nil) != c.bad {
+				t.Fatalf("error %v", err)
+			}
+			if token := string(got.GetBasic().GetToken68()); token != c.want || (got == nil) != (c.want == "") {
+				t.Errorf("got %q, want %q", token, c.want)
+			}
+			if _, there := h["Authorization"]; there {
+				t.Error("the header is still there")
+			}
+			if err != nil && c.header[0] != "" && strings.Contains(err.Error(), c.header[0]) {
+				t.Errorf("the error repeats the credential: %v", err)
+			}
+		})
+	}
+}
+
+// Whatever comes in, what goes out is a token68 of bounded length or nothing.
+func FuzzCredential(f *testing.F) {
+	for _, s := range []string{"", "Basic", "Basic Og==", "basic  a", "Bearer x", "Basic a=b", "Basic \x00", " Basic ä"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		c, err := enroll.Credential(http.Header{"Authorization": {value}})
+		if err != nil {
+			if c != nil || !errors.Is(err, fault.Malformed) {
+				t.Fatalf("%v with %v", c, err)
+			}
+			return
+		}
+		if c == nil {
+			return
+		}
+		token := string(c.GetBasic().GetToken68())
+		if token == "" || len(token) > enroll.MaxToken68 || strings.ContainsAny(token, " \t\r\n\x00,:\"") {
+			t.Fatalf("passed on %q", token)
+		}
+		if !strings.HasSuffix(strings.TrimRight(value, " \t"), token) {
+			t.Fatalf("%q is not the end of %q", token, value)
+		}
+	})
+}

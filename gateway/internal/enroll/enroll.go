@@ -1,0 +1,102 @@
+// Package enroll turns a credential and a certificate request into a certificate.
+//
+// It is the whole journey in one function: est calls it; it asks the validator who this is
+// and hands the answer to the signer. It knows neither passwords nor keys.
+package enroll
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc"
+
+	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
+	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
+	"github.com/estuary-pki/estuary/services/csr"
+	"github.com/estuary-pki/estuary/services/fault"
+)
+
+// Validator tells who offers a credential; validatorv1.AuthenticatorClient is one.
+type Validator interface {
+	// Authenticate returns the outcome, or a *fault.Error.
+	Authenticate(context.Context, *validatorv1.AuthenticateRequest, ...grpc.CallOption) (*validatorv1.AuthenticateResponse, error)
+}
+
+// Signer issues a certificate for an assertion; signerv1.IssuerClient is one.
+type Signer interface {
+	// Issue returns the certificate, or a *fault.Error.
+	Issue(context.Context, *signerv1.IssueRequest, ...grpc.CallOption) (*signerv1.IssueResponse, error)
+}
+
+// Config is what an Enroller is made of. Both are required.
+type Config struct {
+	// Validator checks credentials.
+	Validator Validator
+	// Signer issues.
+	Signer Signer
+}
+
+// Enroller makes the journey.
+type Enroller struct {
+	validator Validator
+	signer    Signer
+}
+
+// New returns an Enroller.
+func New(c Config) (*Enroller, error) {
+	if c.Validator == nil || c.Signer == nil {
+		return nil, errors.New("enrolling needs a validator and a signer")
+	}
+	return &Enroller{validator: c.Validator, signer: c.Signer}, nil
+}
+
+// Request is one checked request with its credential.
+type Request struct {
+	// Channel is what TLS proved.
+	Channel *validatorv1.Channel
+	// Credential is what the client offered; the message is sent on as it is.
+	Credential *validatorv1.Credential
+	// CSR is the checked certificate request.
+	CSR *csr.Request
+	// Operation is what the client asks for.
+	Operation assertionv1.Operation
+	// Label is the EST label, never empty.
+	Label string
+}
+
+// Enroll returns the DER certificate that the signer issues for what the validator asserts.
+// A refusal comes back as a *fault.Error of its kind.
+func (e *Enroller) Enroll(ctx context.Context, r Request) ([]byte, error) {
+	who, err := e.validator.Authenticate(ctx, &validatorv1.AuthenticateRequest{
+		Channel: r.Channel, Credential: r.Credential, CsrDer: r.CSR.DER(),
+		Operation: r.Operation, Label: r.Label,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("authenticating: %w", err)
+	}
+	if who.GetAssertion() == nil {
+		return nil, fault.New(fault.Internal, "enroll.Enroll", "", errors.New("the validator answered without an assertion"))
+	}
+	issued, err := e.signer.Issue(ctx, &signerv1.IssueRequest{Assertion: who.GetAssertion(), CsrDer: r.CSR.DER()})
+	if err != nil {
+		return nil, fmt.Errorf("issuing: %w", err)
+	}
+	return checked(issued.GetCertificateDer(), r.CSR)
+}
+
+// checked returns der when it is a certificate for the key of the request: a client could
+// do nothing with another one, and would keep it.
+func checked(der []byte, r *csr.Request) ([]byte, error) {
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fault.New(fault.Internal, "enroll.Enroll", "", fmt.Errorf("reading the issued certificate: %w", err))
+	}
+	if !bytes.Equal(c.RawSubjectPublicKeyInfo, r.SPKI()) {
+		return nil, fault.New(fault.Internal, "enroll.Enroll", "", errors.New("the issued certificate is for another key"))
+	}
+	return der, nil
+}

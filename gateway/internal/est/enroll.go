@@ -1,0 +1,119 @@
+package est
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/estuary-pki/estuary/gateway/internal/accept"
+	"github.com/estuary-pki/estuary/gateway/internal/cms"
+	"github.com/estuary-pki/estuary/gateway/internal/enroll"
+	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
+	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/csr"
+	"github.com/estuary-pki/estuary/services/fault"
+)
+
+// simpleEnroll answers POST /simpleenroll (RFC 7030 section 4.2.1): the order of its steps
+// is that in which they cost, and the credential comes last.
+func (h *Handler) simpleEnroll(ctx context.Context, c *call) (reply, error) {
+	request, err := h.readRequest(ctx, c)
+	if err != nil {
+		return reply{}, err
+	}
+	credential, err := enroll.Credential(c.http.Header)
+	if err != nil {
+		return reply{}, err
+	}
+	if credential == nil {
+		return reply{}, fault.New(fault.Unauthenticated, "est.simpleEnroll", "", errors.New("no credential"))
+	}
+	c.offered = true
+	leaf, err := h.enroller.Enroll(ctx, enroll.Request{
+		Channel:    accept.Channel(c.http),
+		Credential: credential,
+		CSR:        request,
+		Operation:  assertionv1.Operation_OPERATION_ENROLL,
+		Label:      c.label,
+	})
+	if err != nil {
+		return reply{}, err
+	}
+	// The leaf alone: libest takes the first certificate, others refuse more than one.
+	message, err := cms.CertsOnly([][]byte{leaf})
+	if err != nil {
+		return reply{}, err
+	}
+	return c.encoded("application/pkcs7-mime; smime-type=certs-only", "no-store", message), nil
+}
+
+// readRequest makes every check that needs no credential.
+func (h *Handler) readRequest(ctx context.Context, c *call) (*csr.Request, error) {
+	body, err := readBody(c.writer, c.http)
+	if err != nil {
+		return nil, err
+	}
+	der, err := csr.Decode(body)
+	if errors.Is(err, csr.ErrTooLarge) {
+		return nil, tooLarge()
+	}
+	if err != nil {
+		return nil, err
+	}
+	request, err := csr.Parse(der)
+	if err != nil {
+		return nil, err
+	}
+	profile, err := h.facts.Profile(ctx, c.label)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKey(request, profile); err != nil {
+		return nil, err
+	}
+	return request, checkChallenge(c, request, profile)
+}
+
+// checkKey refuses a key that no identity could have certified under the profile.
+func checkKey(r *csr.Request, p *signerv1.ProfileFacts) error {
+	if !slices.Contains(p.GetKeyTypes(), string(r.KeyType())) {
+		return malformed(fmt.Sprintf("a key of type %s: this label accepts %s", r.KeyType(), strings.Join(p.GetKeyTypes(), ", ")))
+	}
+	bits := uint64(r.Bits())
+	if r.KeyType() == csr.RSA && (bits < uint64(p.GetRsaMinBits()) || bits > uint64(p.GetRsaMaxBits())) {
+		return malformed(fmt.Sprintf("an RSA modulus of %d bits: this label accepts %d to %d", bits, p.GetRsaMinBits(), p.GetRsaMaxBits()))
+	}
+	return nil
+}
+
+// checkChallenge compares a challengePassword with the connection: RFC 7030 section 3.5 has
+// it hold the base64 of tls-unique, so that proof of possession and identity are linked.
+func checkChallenge(c *call, r *csr.Request, p *signerv1.ProfileFacts) error {
+	if p.GetChallengePassword() == signerv1.ChallengePassword_CHALLENGE_PASSWORD_IGNORE {
+		return nil
+	}
+	got, there := r.ChallengePassword()
+	if !there {
+		if p.GetChallengePassword() == signerv1.ChallengePassword_CHALLENGE_PASSWORD_REQUIRE {
+			return malformed("linking of identity and proof of possession is required: the request has no challengePassword with the base64 of the TLS channel binding (RFC 7030 section 3.5)")
+		}
+		return nil
+	}
+	binding, err := accept.Binding(c.http.TLS)
+	if err != nil {
+		return malformed("the challengePassword cannot be compared: " + err.Error())
+	}
+	want := base64.StdEncoding.EncodeToString(binding)
+	if subtle.ConstantTimeCompare([]byte(got), []byte(want)) != 1 {
+		return malformed("the challengePassword is not the base64 of this connection's tls-unique or, from TLS 1.3 on, tls-exporter (RFC 7030 section 3.5, RFC 9266)")
+	}
+	return nil
+}
+
+func malformed(public string) error {
+	return fault.New(fault.Malformed, "est.readRequest", public, nil)
+}

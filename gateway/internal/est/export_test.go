@@ -1,0 +1,4 @@
+package est
+
+// ParsePath is parsePath.
+var ParsePath = parsePath

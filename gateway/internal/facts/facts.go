@@ -1,0 +1,198 @@
+// Package facts turns the signer's public facts, its chain and the rules of its profiles,
+// into answers that are there at once.
+//
+// est asks it on every request. It fetches from the signer when it starts, every 30 s, and
+// on demand for what it does not know; while the signer is down it keeps what it last had,
+// so that /cacerts goes on being served.
+package facts
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/fault"
+)
+
+const (
+	// Refresh is how often the facts are fetched.
+	Refresh = 30 * time.Second
+	// StaleAfter is the age from which on readiness names the facts as a failing part.
+	StaleAfter = 3 * Refresh
+	// onDemand is the shortest time between two fetches that requests may cause, so that
+	// requests for an unknown label do not become a load on the signer.
+	onDemand = time.Second
+)
+
+// Authority is what the facts come from; signerv1.AuthorityClient is one.
+type Authority interface {
+	// GetChain returns the authority's certificates, issuing first.
+	GetChain(context.Context, *signerv1.GetChainRequest, ...grpc.CallOption) (*signerv1.GetChainResponse, error)
+	// ListProfiles returns the facts of every profile.
+	ListProfiles(context.Context, *signerv1.ListProfilesRequest, ...grpc.CallOption) (*signerv1.ListProfilesResponse, error)
+}
+
+// Config is what a Cache is made of. All are required.
+type Config struct {
+	// Authority is the signer; its calls end by themselves after a time.
+	Authority Authority
+	// Log gets a line when fetching begins to fail and when it works again.
+	Log *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Cache holds the last good facts.
+type Cache struct {
+	authority Authority
+	log       *slog.Logger
+	now       func() time.Time
+
+	turn   chan struct{} // holds an element during a fetch; guards ended and result
+	ended  time.Time     // when a fetch last ended
+	result error         // what it ended with
+
+	mu       sync.RWMutex // guards what follows; held for moments only
+	chain    [][]byte
+	profiles map[string]*signerv1.ProfileFacts
+	fetched  time.Time // when a fetch last succeeded; zero before the first
+}
+
+// New returns a Cache that knows nothing yet.
+func New(c Config) (*Cache, error) {
+	if c.Authority == nil || c.Log == nil || c.Now == nil {
+		return nil, errors.New("the cache of facts needs an authority, a log and a clock")
+	}
+	return &Cache{authority: c.Authority, log: c.Log, now: c.Now, turn: make(chan struct{}, 1)}, nil
+}
+
+// Run fetches at once and then every Refresh, or every onDemand while nothing is known,
+// until ctx ends.
+func (c *Cache) Run(ctx context.Context) error {
+	for {
+		// The error is logged where it begins and shown by Check.
+		_ = c.fetch(ctx, 0)
+		pause := Refresh
+		if _, _, known := c.last(); !known {
+			pause = onDemand // the signer may only be slower to start than the gateway
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Chain returns the authority's DER certificates, issuing first. The error is a
+// *fault.Error Unavailable while none has ever been fetched.
+func (c *Cache) Chain(ctx context.Context) ([][]byte, error) {
+	if chain, _, known := c.last(); known {
+		return chain, nil
+	}
+	if err := c.fetch(ctx, onDemand); err != nil {
+		return nil, err
+	}
+	chain, _, _ := c.last()
+	return chain, nil
+}
+
+// Profile returns the facts of the profile of a label. The error is a *fault.Error:
+// NotFound when the signer has no such profile, Unavailable while nothing is known.
+func (c *Cache) Profile(ctx context.Context, label string) (*signerv1.ProfileFacts, error) {
+	if _, profiles, _ := c.last(); profiles[label] != nil {
+		return profiles[label], nil
+	}
+	err := c.fetch(ctx, onDemand)
+	_, profiles, known := c.last()
+	switch {
+	case profiles[label] != nil:
+		return profiles[label], nil
+	case !known:
+		return nil, err
+	}
+	return nil, fault.New(fault.NotFound, "facts.Profile", "the certification authority does not serve this label", nil)
+}
+
+// Check tells, for readiness, that the facts are missing or older than StaleAfter.
+func (c *Cache) Check(context.Context) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.fetched.IsZero() {
+		return errors.New("the signer's facts have not been fetched yet")
+	}
+	if age := c.now().Sub(c.fetched); age > StaleAfter {
+		return fmt.Errorf("the signer's facts are %s old", age.Round(time.Second))
+	}
+	return nil
+}
+
+func (c *Cache) last() (chain [][]byte, profiles map[string]*signerv1.ProfileFacts, known bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.chain, c.profiles, !c.fetched.IsZero()
+}
+
+// fetch asks the signer, unless somebody did within the last pause. One fetch runs at a
+// time; whoever waited for it takes its result, so that a signer that hangs is not asked by
+// one waiting request after the other. A failure is a *fault.Error Unavailable.
+func (c *Cache) fetch(ctx context.Context, pause time.Duration) error {
+	recent := c.now().Add(-pause)
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return fault.New(fault.Unavailable, "facts.fetch", "", ctx.Err())
+	}
+	if c.ended.After(recent) {
+		return c.result
+	}
+	err := c.ask(ctx)
+	c.ended = c.now()
+	failed := c.result != nil
+	c.result = nil
+	if err != nil {
+		c.result = fault.New(fault.Unavailable, "facts.fetch", "", err)
+	}
+	switch {
+	case err != nil && !failed:
+		c.log.LogAttrs(ctx, slog.LevelWarn, "fetching facts from the signer", slog.Any("err", err))
+	case err == nil && failed:
+		c.log.LogAttrs(ctx, slog.LevelInfo, "facts fetched from the signer again")
+	}
+	return c.result
+}
+
+func (c *Cache) ask(ctx context.Context) error {
+	chain, err := c.authority.GetChain(ctx, &signerv1.GetChainRequest{})
+	if err != nil {
+		return fmt.Errorf("getting the chain: %w", err)
+	}
+	if len(chain.GetCertificates()) == 0 {
+		return errors.New("getting the chain: it is empty")
+	}
+	for i, der := range chain.GetCertificates() {
+		if _, err := x509.ParseCertificate(der); err != nil {
+			return fmt.Errorf("parsing certificate %d of the chain: %w", i, err)
+		}
+	}
+	list, err := c.authority.ListProfiles(ctx, &signerv1.ListProfilesRequest{})
+	if err != nil {
+		return fmt.Errorf("listing profiles: %w", err)
+	}
+	profiles := make(map[string]*signerv1.ProfileFacts, len(list.GetProfiles()))
+	for _, p := range list.GetProfiles() {
+		profiles[p.GetLabel()] = p
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.chain, c.profiles, c.fetched = chain.GetCertificates(), profiles, c.now()
+	return nil
+}

@@ -1,0 +1,109 @@
+// Package problem turns errors into HTTP replies: it holds the one table from fault kind
+// to status, and the delay of refused credentials.
+//
+// est calls it for every reply that is not a success. A body is plain text for people
+// (RFC 7030 section 4.2.3) and holds nothing but what fault calls public.
+package problem
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/estuary-pki/estuary/services/fault"
+)
+
+// Challenge is the value of WWW-Authenticate. It has a realm and nothing else: libest and
+// strongSwan read it with a few lines of code of their own, and RFC 7617 section 2.1 leaves
+// charset to the server.
+const Challenge = `Basic realm="estuary"`
+
+// RequestIDHeader names the header that carries the request id. Ids are of one length, so
+// that refusals stay alike.
+const RequestIDHeader = "X-Request-Id"
+
+// refused is the body of every 401: it must not tell a missing credential from a wrong,
+// expired or used one, nor one request from another.
+const refused = "Credentials are required and were not offered, or were not accepted.\n"
+
+// defaultRetry is told to clients where the error does not say when to come again.
+const defaultRetry = 10 * time.Second
+
+var statuses = map[fault.Kind]int{
+	fault.Malformed:       http.StatusBadRequest,
+	fault.Unauthenticated: http.StatusUnauthorized,
+	fault.Forbidden:       http.StatusForbidden,
+	fault.NotFound:        http.StatusNotFound,
+	fault.Conflict:        http.StatusConflict,
+	fault.Busy:            http.StatusTooManyRequests,
+	fault.Unavailable:     http.StatusServiceUnavailable,
+	fault.Internal:        http.StatusInternalServerError,
+}
+
+// Problem is a reply that is not a success. It is an error too, so that a check of HTTP
+// itself can return one where the others return a *fault.Error.
+type Problem struct {
+	// Status is the HTTP status code, 400 to 599.
+	Status int
+	// Text is a sentence for the client; ignored with 401.
+	Text string
+	// Allow lists the methods of the resource, for 405 (RFC 9110 section 10.2.1).
+	Allow string
+	// RetryAfter goes with 429 and 503, rounded up to whole seconds.
+	RetryAfter time.Duration
+	// Close ends the connection behind the reply, because the request was not read.
+	Close bool
+}
+
+// Error returns status and text.
+func (p *Problem) Error() string { return strconv.Itoa(p.Status) + ": " + p.Text }
+
+// Of returns the reply for err: err's own when it is a *Problem, otherwise that of its
+// fault kind. An error without a kind becomes 500 with a fixed text.
+func Of(err error) *Problem {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	status, ok := statuses[fault.KindOf(err)]
+	if !ok {
+		status = http.StatusInternalServerError
+	}
+	return &Problem{Status: status, Text: fault.Public(err), RetryAfter: fault.RetryAfter(err)}
+}
+
+// Reply returns the header fields and the body of p. The request id ends every body but
+// that of a 401.
+func (p *Problem) Reply(requestID string) (http.Header, []byte) {
+	h := http.Header{
+		"Content-Type":           {"text/plain; charset=utf-8"},
+		"Cache-Control":          {"no-store"},
+		"X-Content-Type-Options": {"nosniff"},
+	}
+	if p.Close {
+		h.Set("Connection", "close")
+	}
+	switch p.Status {
+	case http.StatusUnauthorized:
+		// Assigned, not Set: libest compares the name with regard to case, and finds no
+		// challenge in the Www-Authenticate that Set would write.
+		h["WWW-Authenticate"] = []string{Challenge}
+		return h, []byte(refused)
+	case http.StatusMethodNotAllowed:
+		h.Set("Allow", p.Allow)
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		// Seconds, never a date: strongSwan reads integers only.
+		h.Set("Retry-After", strconv.FormatInt(seconds(p.RetryAfter), 10))
+	}
+	return h, fmt.Appendf(nil, "%s\nRequest %s\n", p.Text, requestID)
+}
+
+// seconds rounds up to at least one; zero means that nobody said.
+func seconds(d time.Duration) int64 {
+	if d <= 0 {
+		d = defaultRetry
+	}
+	return int64((d + time.Second - 1) / time.Second)
+}
