@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -33,6 +34,8 @@ type (
 //	post STATUS TYPE FILE URL [USER:PASSWORD]
 //	                           POST a file with curl; the answer is in body and head
 //	status STATUS ARGS...      run curl with ARGS and demand that status
+//	soon VAR DURATION          the time in DURATION, for expires_at
+//	sleep DURATION             wait
 //	ports VAR...               find a free port for each; that of OPS_PORT is the first of four
 //	listen PORT, unlisten PORT take a port, and give it back
 func TestStories(t *testing.T) {
@@ -54,6 +57,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"stack": stackCommand, "token": tokenCommand, "post": postCommand, "status": statusCommand,
+			"soon": soonCommand, "sleep": sleepCommand,
 			"ports": portsCommand, "listen": listenCommand, "unlisten": unlistenCommand,
 		},
 	})
@@ -220,4 +224,22 @@ func unlistenCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("port %s is not taken", args[0])
 	}
 	ts.Check(l.Close())
+}
+
+func soonCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: soon VAR DURATION")
+	}
+	d, err := time.ParseDuration(args[1])
+	ts.Check(err)
+	ts.Setenv(args[0], time.Now().Add(d).UTC().Format(time.RFC3339))
+}
+
+func sleepCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: sleep DURATION")
+	}
+	d, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	time.Sleep(d)
 }

@@ -123,7 +123,7 @@ func withToken(t *testing.T, file string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hash := "sha256:" + strings.Repeat("0", 64)
+	hash := "sha256:" + strings.Repeat("a", 64)
 	filled := bytes.Replace(text, []byte("tokens = []"),
 		[]byte(`tokens = [{ token_hash = "`+hash+`", description = "test", scopes = ["otp:read"] }]`), 1)
 	if bytes.Equal(filled, text) {

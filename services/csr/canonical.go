@@ -6,9 +6,8 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/net/idna"
-
 	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/net/idna"
 )
 
 // Bounds of names, in octets.

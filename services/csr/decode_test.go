@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -143,15 +144,19 @@ func TestLargestInputsAreCheap(t *testing.T) {
 		"RDNs": seq(seq([]byte{2, 1, 0}, seq(full("\x31\x00")[:csr.MaxDER-32]))),
 	}
 	for name, in := range inputs {
-		cost := testing.Benchmark(func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				_, _ = csr.Decode(in)
-				_, _ = csr.Parse(in)
-			}
-		})
-		if per := time.Duration(cost.NsPerOp()); per > 20*time.Millisecond || cost.AllocedBytesPerOp() > 1<<20 {
-			t.Errorf("%s: %v and %d octets", name, per, cost.AllocedBytesPerOp())
+		best, allocated := time.Hour, uint64(1<<62)
+		for range 5 {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			start := time.Now()
+			_, _ = csr.Decode(in)
+			_, _ = csr.Parse(in)
+			best = min(best, time.Since(start))
+			runtime.ReadMemStats(&after)
+			allocated = min(allocated, after.TotalAlloc-before.TotalAlloc)
+		}
+		if best > 20*time.Millisecond || allocated > 1<<20 {
+			t.Errorf("%s: %v and %d octets", name, best, allocated)
 		}
 	}
 }

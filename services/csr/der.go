@@ -78,7 +78,8 @@ func minimalInteger(b []byte) bool {
 	if len(b) < 2 {
 		return len(b) == 1
 	}
-	return !(b[0] == 0 && b[1] < 0x80) && !(b[0] == 0xff && b[1] >= 0x80)
+	zeros, ones := b[0] == 0 && b[1] < 0x80, b[0] == 0xff && b[1] >= 0x80
+	return !zeros && !ones
 }
 
 func minimalBits(b []byte) bool {

@@ -19,28 +19,51 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		r, err := csr.Parse(der)
-		if err != nil {
-			if r != nil || !errors.Is(err, fault.Malformed) {
-				t.Fatalf("%v, %v", r, err)
-			}
+		agrees(t, der, r, err)
+	})
+}
+
+// FuzzParseSigned does the same with requests whose subject and attributes are anything and
+// whose signature is good, so that more than refusals is reached.
+func FuzzParseSigned(f *testing.F) {
+	f.Add([]byte(commonName("a")), []byte(names(ctx(2, []byte("a.example")), ctx(7, []byte{1, 2, 3, 4}))))
+	f.Add([]byte(seq()), []byte(names(ctx(6, []byte("urn:a")), ctx(1, []byte("a@b.example")), ctxc(4, commonName("b")), ctx(8, []byte{42}))))
+	f.Add([]byte(seq(rdn(oidC, tlv(19, []byte("DE"))))), []byte(seq(oidChallenge, set(tlv(22, []byte("x"))))))
+	f.Add([]byte(seq(rdn(oidCN, tlv(30, []byte{0, 'a'})))), []byte(names(ctxc(0, oidOf(1, 2, 3), ctxc(0, utf8String("a"))))))
+	f.Fuzz(func(t *testing.T, subject, attributes []byte) {
+		if len(subject)+len(attributes) > csr.MaxBody {
 			return
 		}
-		ref, err := x509.ParseCertificateRequest(der)
-		if err != nil || ref.CheckSignature() != nil {
-			t.Fatal("crypto/x509 does not accept it")
-		}
-		if !bytes.Equal(r.DER(), der) || !bytes.Equal(r.SPKI(), ref.RawSubjectPublicKeyInfo) || !bytes.Equal(r.RawSubject(), ref.RawSubject) {
-			t.Fatal("crypto/x509 reads other parts")
-		}
-		if len(r.Extensions()) != len(ref.Extensions) || r.CommonName() != ref.Subject.CommonName {
-			t.Fatal("crypto/x509 reads other names")
-		}
-		for _, n := range r.Names() {
-			if back, err := csr.ParseName(n.String()); err != nil || back != n {
-				t.Fatalf("%s reads back as %s, %v", n, back, err)
-			}
-		}
+		der := request{subject: append([]byte{}, subject...), attributes: attributes}.der(t)
+		r, err := csr.Parse(der)
+		agrees(t, der, r, err)
 	})
+}
+
+// agrees holds the result of Parse against crypto/x509.
+func agrees(t *testing.T, der []byte, r *csr.Request, err error) {
+	t.Helper()
+	if err != nil {
+		if r != nil || !errors.Is(err, fault.Malformed) {
+			t.Fatalf("%v, %v", r, err)
+		}
+		return
+	}
+	ref, err := x509.ParseCertificateRequest(der)
+	if err != nil || ref.CheckSignature() != nil {
+		t.Fatal("crypto/x509 does not accept it")
+	}
+	if !bytes.Equal(r.DER(), der) || !bytes.Equal(r.SPKI(), ref.RawSubjectPublicKeyInfo) || !bytes.Equal(r.RawSubject(), ref.RawSubject) {
+		t.Fatal("crypto/x509 reads other parts")
+	}
+	if len(r.Extensions()) != len(ref.Extensions) || r.CommonName() != ref.Subject.CommonName {
+		t.Fatal("crypto/x509 reads other names")
+	}
+	for _, n := range r.Names() {
+		if back, err := csr.ParseName(n.String()); err != nil || back != n {
+			t.Fatalf("%s reads back as %s, %v", n, back, err)
+		}
+	}
 }
 
 // FuzzDecode demands that what is decoded keeps to the limits and decodes to itself.

@@ -204,11 +204,17 @@ func hostileSubjects(t *testing.T) []hostile {
 		id   []byte
 		max  int
 	}{
-		{"commonName", oidCN, 64}, {"serialNumber", oidOf(2, 5, 4, 5), 64}, {"localityName", oidOf(2, 5, 4, 7), 128},
-		{"stateOrProvinceName", oidOf(2, 5, 4, 8), 128}, {"organizationName", oidO, 64},
-		{"organizationalUnitName", oidOf(2, 5, 4, 11), 64}, {"title", oidOf(2, 5, 4, 12), 64},
-		{"pseudonym", oidOf(2, 5, 4, 65), 128}, {"emailAddress", oidOf(1, 2, 840, 113549, 1, 9, 1), 255},
-		{"givenName", oidOf(2, 5, 4, 42), 32768}, {"attribute 1.2.3", oidOf(1, 2, 3), 256},
+		{"commonName", oidCN, 64},
+		{"serialNumber", oidOf(2, 5, 4, 5), 64},
+		{"localityName", oidOf(2, 5, 4, 7), 128},
+		{"stateOrProvinceName", oidOf(2, 5, 4, 8), 128},
+		{"organizationName", oidO, 64},
+		{"organizationalUnitName", oidOf(2, 5, 4, 11), 64},
+		{"title", oidOf(2, 5, 4, 12), 64},
+		{"pseudonym", oidOf(2, 5, 4, 65), 128},
+		{"emailAddress", oidOf(1, 2, 840, 113549, 1, 9, 1), 255},
+		{"givenName", oidOf(2, 5, 4, 42), 32768},
+		{"attribute 1.2.3", oidOf(1, 2, 3), 256},
 	} {
 		says := fmt.Sprintf("%s has %d characters: at most %d", bound.name, bound.max+1, bound.max)
 		out = append(out, subject("long "+bound.name, seq(rdn(bound.id, utf8String(strings.Repeat("a", bound.max+1)))), says))

@@ -1,4 +1,4 @@
-// Package newfile writes a set of files that did not exist before, or none of them.
+// Package newfile turns a set of contents into files that did not exist before, all or none of them.
 //
 // ca and meshca make keys and certificates with it: half a pair is worse than none, and
 // overwriting a key cannot be undone.

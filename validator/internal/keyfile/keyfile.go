@@ -1,4 +1,4 @@
-// Package keyfile makes the files of secret keys that the validator reads at its start.
+// Package keyfile turns randomness into the files of secret keys that the validator reads at its start.
 //
 // The command "validator key init" calls it. Making a key and opening it are different
 // things: nothing here reads a key, and no file that exists is written.
