@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/estuary-pki/estuary/services/store/storetest"
 )
 
 type (
@@ -34,6 +36,9 @@ type (
 //	post STATUS TYPE FILE URL [USER:PASSWORD]
 //	                           POST a file with curl; the answer is in body and head
 //	status STATUS ARGS...      run curl with ARGS and demand that status
+//	postgres VAR               the URL of an empty PostgreSQL schema
+//	replace FILE OLD NEW       replace a text that is there exactly once
+//	text VAR FILE              the text of a file without its newline
 //	soon VAR DURATION          the time in DURATION, for expires_at
 //	sleep DURATION             wait
 //	ports VAR...               find a free port for each; that of OPS_PORT is the first of four
@@ -57,6 +62,13 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"stack": stackCommand, "token": tokenCommand, "post": postCommand, "status": statusCommand,
+			"replace": replaceCommand,
+			"text":    textCommand, "postgres": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) != 1 {
+					ts.Fatalf("usage: postgres VAR")
+				}
+				ts.Setenv(args[0], storetest.Postgres(t))
+			},
 			"soon": soonCommand, "sleep": sleepCommand,
 			"ports": portsCommand, "listen": listenCommand, "unlisten": unlistenCommand,
 		},
@@ -92,7 +104,11 @@ func stackCommand(ts *testscript.TestScript, neg bool, args []string) {
 		for name, port := range s.ports {
 			ts.Setenv(name, fmt.Sprint(port))
 		}
-		ts.Defer(func() { ts.Check(s.stopAll()) })
+		ts.Defer(func() {
+			if err := s.stopAll(); err != nil {
+				ts.Logf("stopping: %v", err)
+			}
+		})
 	case "start":
 		ts.Check(current(ts).start(ctx, names...))
 	case "stop":
@@ -242,4 +258,24 @@ func sleepCommand(ts *testscript.TestScript, neg bool, args []string) {
 	d, err := time.ParseDuration(args[0])
 	ts.Check(err)
 	time.Sleep(d)
+}
+
+func textCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: text VAR FILE")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+func replaceCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: replace FILE OLD NEW")
+	}
+	file := ts.MkAbs(args[0])
+	text := ts.ReadFile(args[0])
+	unescape := strings.NewReplacer(`\n`, "\n").Replace
+	if n := strings.Count(text, unescape(args[1])); n != 1 {
+		ts.Fatalf("%s holds %q %d times", args[0], args[1], n)
+	}
+	ts.Check(os.WriteFile(file, []byte(strings.Replace(text, unescape(args[1]), unescape(args[2]), 1)), 0o600))
 }

@@ -346,6 +346,20 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+func TestEnding(t *testing.T) {
+	l := newLab(t)
+	late := l.public
+	late.ID, late.NotAfter = "v2", now.Add(15*24*time.Hour)
+	if err := l.opener.SetKeys([]assertion.PublicKey{late, l.public}); err != nil {
+		t.Fatal(err)
+	}
+	for days, want := range map[int]int{0: 0, 14: 1, 16: 2} {
+		if got := l.opener.Ending(time.Duration(days) * 24 * time.Hour); len(got) != want {
+			t.Errorf("within %d days: %v, want %d", days, got, want)
+		}
+	}
+}
+
 func TestKeyFiles(t *testing.T) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

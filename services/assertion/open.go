@@ -80,6 +80,19 @@ func (o *Opener) SetKeys(keys []PublicKey) error {
 	return nil
 }
 
+// Ending returns the ids of the keys that have ended or will within d, in order: somebody
+// has to be told in time, because nothing is issued for a validator whose key has ended.
+func (o *Opener) Ending(d time.Duration) []string {
+	var ids []string
+	for id, k := range *o.keys.Load() {
+		if o.now().Add(d).After(k.NotAfter) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // Expect is what an assertion has to be about.
 type Expect struct {
 	// Gateway is the mesh name of the peer that presents it.

@@ -118,6 +118,11 @@ func readAttributeValue(in cryptobyte.String) (pkix.AttributeTypeAndValue, error
 	if err := end(in, "the value"); err != nil {
 		return none, within(kind.name, err)
 	}
+	switch tag {
+	case tagVisibleString, tagGeneralString, tagUniversalString:
+		// crypto/x509 reads none of these: we would see a name where others see nothing.
+		return none, refuse("%s: a string of universal tag %d is not accepted (RFC 5280 section 4.1.2.4)", kind.name, tag)
+	}
 	text, err := readText(tag, value)
 	if err != nil {
 		return none, within(kind.name, err)

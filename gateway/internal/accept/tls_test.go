@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -51,7 +52,7 @@ func TestHandshakes(t *testing.T) {
 		if len(c.client.NextProtos) > 0 && state.NegotiatedProtocol != "http/1.1" {
 			t.Errorf("%s: %q", c.name, state.NegotiatedProtocol)
 		}
-		if response := get(t, conn); response.StatusCode != 200 || response.ProtoMajor != 1 {
+		if response := get(t, conn); response.StatusCode != http.StatusOK || response.ProtoMajor != 1 {
 			t.Errorf("%s: %s %s", c.name, response.Proto, response.Status)
 		}
 		_ = conn.Close()
@@ -68,7 +69,7 @@ func TestHandshakes(t *testing.T) {
 
 // OpenSSL asks for a renegotiation at an R in its input.
 func TestRenegotiationIsRefused(t *testing.T) {
-	f := start(t, accept.Limits{Connections: 9, PerAddress: 9, Read: 5 * time.Second, Request: time.Second, Idle: 5 * time.Second})
+	f := start(t, accept.Limits{Connections: 9, PerAddress: 9, Read: 15 * time.Second, Request: time.Second, Idle: 15 * time.Second})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "openssl", "s_client", "-connect", f.addr, "-tls1_2", "-legacy_renegotiation")

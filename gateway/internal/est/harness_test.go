@@ -151,8 +151,10 @@ func newHandler(t testing.TB, b *backend, floor time.Duration, log io.Writer) *e
 	}
 	h, err := est.New(est.Config{
 		Labels: []est.Label{
-			{Name: "device", Layout: est.LayoutAuto}, {Name: "bound", Layout: est.LayoutAuto},
-			{Name: "loose", Layout: est.LayoutLines}, {Name: "one", Layout: est.LayoutOneline},
+			{Name: "device", Layout: est.LayoutAuto},
+			{Name: "bound", Layout: est.LayoutAuto},
+			{Name: "loose", Layout: est.LayoutLines},
+			{Name: "one", Layout: est.LayoutOneline},
 		},
 		DefaultLabel: "device", Facts: cache, Enroller: enroller, Refusals: refusals,
 		Timeout: 10 * time.Second, Log: logger, Metrics: metrics.NewSet(), Now: time.Now,
@@ -190,7 +192,13 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
+// start serves with more time for a request to arrive than a busy machine needs.
 func start(t testing.TB, b *backend, floor time.Duration) *gateway {
+	t.Helper()
+	return startReading(t, b, floor, 15*time.Second)
+}
+
+func startReading(t testing.TB, b *backend, floor, read time.Duration) *gateway {
 	t.Helper()
 	key := ecKey(t)
 	template := &x509.Certificate{
@@ -214,7 +222,7 @@ func start(t testing.TB, b *backend, floor time.Duration) *gateway {
 	writePEM(t, filepath.Join(dir, "tls.key"), "PRIVATE KEY", keyDER)
 	server, err := accept.New(accept.Config{
 		Certificate: g.pem, Key: filepath.Join(dir, "tls.key"),
-		Limits:  accept.Limits{Connections: 200, PerAddress: 200, Read: time.Second, Request: 10 * time.Second, Idle: 2 * time.Second},
+		Limits:  accept.Limits{Connections: 200, PerAddress: 200, Read: read, Request: 10 * time.Second, Idle: 10 * time.Second},
 		Handler: newHandler(t, b, floor, g.log), Log: slog.New(slog.DiscardHandler), Metrics: metrics.NewSet(), Now: time.Now,
 	})
 	if err != nil {

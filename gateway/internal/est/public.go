@@ -51,7 +51,7 @@ func (h *Handler) csrAttrs(ctx context.Context, c *call) (reply, error) {
 
 // Object identifiers of attributes.
 const (
-	oidChallengePassword = "1.2.840.113549.1.9.7" //nolint:gosec // RFC 2985 section 5.4.1, not a password
+	oidChallengePassword = "1.2.840.113549.1.9.7" // RFC 2985 section 5.4.1
 	oidRSAEncryption     = "1.2.840.113549.1.1.1" // RFC 8017 appendix C
 	oidECPublicKey       = "1.2.840.10045.2.1"    // RFC 5480 section 2.1.1
 	oidEd25519           = "1.3.101.112"          // RFC 8410 section 3

@@ -81,7 +81,7 @@ func TestRefusalsAreAlike(t *testing.T) {
 			if first == "" {
 				first = all
 			}
-			if diff := cmp.Diff(first, all); diff != "" || response.StatusCode != 401 {
+			if diff := cmp.Diff(first, all); diff != "" || response.StatusCode != http.StatusUnauthorized {
 				t.Errorf("%s: %d %s", name, response.StatusCode, diff)
 			}
 		})
@@ -150,7 +150,7 @@ func TestForeignCertificate(t *testing.T) {
 	other := request(t, ecKey(t), "")
 	b.issue = func(r *signerv1.IssueRequest) error { r.CsrDer = other; return nil }
 	h := newHandler(t, b, 0, io.Discard)
-	if response, body := enrol(t.Context(), h, request(t, ecKey(t), ""), "Basic "+goodBasic); response.StatusCode != 500 {
+	if response, body := enrol(t.Context(), h, request(t, ecKey(t), ""), "Basic "+goodBasic); response.StatusCode != http.StatusInternalServerError {
 		t.Errorf("%d %s", response.StatusCode, body)
 	}
 }
@@ -207,9 +207,9 @@ func TestDisconnectEndsTheHold(t *testing.T) {
 func TestSlowValidator(t *testing.T) {
 	b := newBackend(t)
 	b.authenticate = func(*validatorv1.AuthenticateRequest) error { time.Sleep(1500 * time.Millisecond); return nil }
-	g := start(t, b, 0)
+	g := startReading(t, b, 0, time.Second)
 	response, body := exchange(t, g.dial(t, nil), post(enrolPath, b64(request(t, ecKey(t), "")), pkcs10, basic))
-	if response.StatusCode != 200 {
+	if response.StatusCode != http.StatusOK {
 		t.Errorf("%d %s", response.StatusCode, body)
 	}
 }

@@ -51,7 +51,7 @@ func TestLayout(t *testing.T) {
 				lines = append(lines, c.agent)
 			}
 			response, body := exchange(t, g.dial(t, nil), get("/.well-known/est/"+c.label+"cacerts", lines...))
-			if response.StatusCode != 200 {
+			if response.StatusCode != http.StatusOK {
 				t.Fatalf("%d %s", response.StatusCode, body)
 			}
 			certificates, err := cmstest.Parse(unb64(t, body))
@@ -81,7 +81,7 @@ func TestHeadersOfSuccess(t *testing.T) {
 	g := start(t, newBackend(t), 0)
 	conn := g.dial(t, nil)
 	response, body := exchange(t, conn, post(enrolPath, b64(request(t, ecKey(t), "")), pkcs10, basic))
-	if response.StatusCode != 200 {
+	if response.StatusCode != http.StatusOK {
 		t.Fatalf("%d %s", response.StatusCode, body)
 	}
 	for name, want := range map[string]string{
@@ -97,11 +97,11 @@ func TestHeadersOfSuccess(t *testing.T) {
 		t.Errorf("length %d, transfer coding %v", response.ContentLength, response.TransferEncoding)
 	}
 	// The connection goes on.
-	if response, _ = exchange(t, conn, get("/.well-known/est/cacerts")); response.StatusCode != 200 {
+	if response, _ = exchange(t, conn, get("/.well-known/est/cacerts")); response.StatusCode != http.StatusOK {
 		t.Errorf("second request: %d", response.StatusCode)
 	}
 	response, body = exchange(t, conn, verb("HEAD", "/.well-known/est/cacerts"))
-	if response.StatusCode != 200 || body != "" || response.ContentLength < 100 {
+	if response.StatusCode != http.StatusOK || body != "" || response.ContentLength < 100 {
 		t.Errorf("HEAD: %d, %d octets announced, %q", response.StatusCode, response.ContentLength, body)
 	}
 	if got := g.received(); got.GetLabel() != "device" || got.GetChannel().GetClientAddress() != "127.0.0.1" ||
@@ -178,12 +178,12 @@ func TestCSRAttrs(t *testing.T) {
 			g := start(t, b, 0)
 			response, body := exchange(t, g.dial(t, nil), get("/.well-known/est/csrattrs"))
 			if c.want == "" {
-				if response.StatusCode != 204 || body != "" || len(response.TransferEncoding) > 0 {
+				if response.StatusCode != http.StatusNoContent || body != "" || len(response.TransferEncoding) > 0 {
 					t.Errorf("%d %q", response.StatusCode, body)
 				}
 				return
 			}
-			if response.StatusCode != 200 || response.Header.Get("Content-Type") != "application/csrattrs" {
+			if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "application/csrattrs" {
 				t.Fatalf("%d %v", response.StatusCode, response.Header)
 			}
 			// No user agent: one line, so that the body is the base64 and nothing else.

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
-	"io"
 	"log/slog"
 	"math/big"
 	"sync/atomic"
@@ -66,7 +65,7 @@ func newSigner(t *testing.T) *signer {
 
 func newCache(t *testing.T, s *signer) *facts.Cache {
 	t.Helper()
-	c, err := facts.New(facts.Config{Authority: s, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now})
+	c, err := facts.New(facts.Config{Authority: s, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

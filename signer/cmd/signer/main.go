@@ -4,8 +4,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -105,6 +107,7 @@ func listen(ctx context.Context, c *config.Config, l parts) error {
 	ops := run.NewOps(c.Ops, l.set)
 	ops.Check("ledger", true, l.services.CheckLedger)
 	ops.Check("key", true, l.services.CheckKey)
+	ops.Check("validator keys", false, l.checkKeys)
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err
@@ -114,6 +117,17 @@ func listen(ctx context.Context, c *config.Config, l parts) error {
 		run.Part{Name: "ops", Run: ops.Run},
 		run.Part{Name: "reload", Run: func(ctx context.Context) error { return reload(ctx, l) }},
 	)
+}
+
+// warnBefore is how long before its end a validator's key is named by readiness.
+const warnBefore = 14 * 24 * time.Hour
+
+// checkKeys names the validators' keys that end soon.
+func (l parts) checkKeys(context.Context) error {
+	if ids := l.opener.Ending(warnBefore); len(ids) > 0 {
+		return fmt.Errorf("validators' keys end within 14 days or have ended: %s", strings.Join(ids, ", "))
+	}
+	return nil
 }
 
 // newOpener knows the validators' keys.

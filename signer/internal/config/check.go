@@ -107,6 +107,6 @@ func (v Validator) Check(r *config.Report) {
 func checkListen(r *config.Report, listen string) {
 	_, port, err := net.SplitHostPort(listen)
 	if n, convErr := strconv.ParseUint(port, 10, 16); err != nil || convErr != nil || n == 0 && port != "0" {
-		r.Add("listen", "%q is not an address and port such as 127.0.0.1:9445", listen)
+		r.Add("listen", "%q is not an address and port such as 127.0.0.1:9502", listen)
 	}
 }

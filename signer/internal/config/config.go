@@ -57,8 +57,8 @@ type Validator struct {
 // Default returns what holds where the file says nothing.
 func Default() *Config {
 	return &Config{
-		Mesh: Mesh{Listen: "127.0.0.1:9445"},
-		Ops:  run.OpsConfig{Listen: "127.0.0.1:9545"},
+		Mesh: Mesh{Listen: "127.0.0.1:9502"},
+		Ops:  run.OpsConfig{Listen: "127.0.0.1:9603"},
 		Log:  run.LogConfig{Level: "info"},
 	}
 }

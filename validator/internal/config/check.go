@@ -49,7 +49,7 @@ func (m *Mesh) Check(r *config.Report) {
 	m.Config.Check(r)
 	_, port, err := net.SplitHostPort(m.Listen)
 	if n, convErr := strconv.ParseUint(port, 10, 16); err != nil || convErr != nil || n == 0 && port != "0" {
-		r.Add("listen", "%q is not an address and port such as 127.0.0.1:9444", m.Listen)
+		r.Add("listen", "%q is not an address and port such as 127.0.0.1:9501", m.Listen)
 	}
 	for _, service := range slices.Sorted(maps.Keys(m.Allow)) {
 		if !slices.Contains(services, service) {

@@ -64,7 +64,7 @@ type Label struct {
 // Default returns the configuration before a file is read.
 func Default() *Config {
 	return &Config{
-		Mesh: Mesh{Listen: "127.0.0.1:9444"},
+		Mesh: Mesh{Listen: "127.0.0.1:9501"},
 		OTP: OTP{
 			Enabled:       true,
 			HashAlgorithm: token.SHA256HMAC,
@@ -73,7 +73,7 @@ func Default() *Config {
 			Validity:      config.Duration(week),
 			MatchUsername: token.MatchIfPresent,
 		},
-		Ops: run.OpsConfig{Listen: "127.0.0.1:9454"},
+		Ops: run.OpsConfig{Listen: "127.0.0.1:9602"},
 		Log: run.LogConfig{Level: "info"},
 	}
 }

@@ -132,7 +132,7 @@ func TestDefaults(t *testing.T) {
 		time.Duration(o.Validity) != 7*24*time.Hour || o.MatchUsername != token.MatchIfPresent {
 		t.Errorf("[otp] %+v", o)
 	}
-	if c.Mesh.Listen != "127.0.0.1:9444" || c.Ops.Listen != "127.0.0.1:9454" || c.Log.Level != "info" {
+	if c.Mesh.Listen != "127.0.0.1:9501" || c.Ops.Listen != "127.0.0.1:9602" || c.Log.Level != "info" {
 		t.Errorf("%+v", c)
 	}
 }
