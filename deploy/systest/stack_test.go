@@ -84,9 +84,11 @@ func freePorts(ctx context.Context, count int) (int, error) {
 
 func (s *stack) config(service string) string { return filepath.Join(s.state, service+".toml") }
 func (s *stack) log(service string) string    { return filepath.Join(s.state, "log", service+".log") }
+
 func (s *stack) est() string {
 	return fmt.Sprintf("https://localhost:%d/.well-known/est", s.ports["EST_PORT"])
 }
+
 func (s *stack) admin() string {
 	return fmt.Sprintf("https://localhost:%d/admin", s.ports["ADMIN_PORT"])
 }

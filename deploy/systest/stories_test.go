@@ -154,7 +154,7 @@ func makeToken(ctx context.Context, s *stack, body string) (id, token string, er
 	if err != nil {
 		return "", "", err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusCreated {
 		return "", "", fmt.Errorf("the admin API answered %s: %s", resp.Status, text)
