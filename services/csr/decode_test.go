@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/fault"
@@ -131,7 +130,7 @@ func TestDecodeTakesTheLargestBody(t *testing.T) {
 }
 
 // TestLargestInputsAreCheap gives both functions the inputs that would cost most if anything
-// were quadratic: below 20 ms and 1 MiB each, far below what fuzzing would notice.
+// grew faster than they do: 1 MiB each. Their time is BenchmarkParseRefusal's.
 func TestLargestInputsAreCheap(t *testing.T) {
 	full := func(unit string) []byte { return []byte(strings.Repeat(unit, csr.MaxBody/len(unit))) }
 	nested := null
@@ -144,19 +143,17 @@ func TestLargestInputsAreCheap(t *testing.T) {
 		"RDNs": seq(seq([]byte{2, 1, 0}, seq(full("\x31\x00")[:csr.MaxDER-32]))),
 	}
 	for name, in := range inputs {
-		best, allocated := time.Hour, uint64(1<<62)
+		allocated := uint64(1 << 62)
 		for range 5 {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			start := time.Now()
 			_, _ = csr.Decode(in)
 			_, _ = csr.Parse(in)
-			best = min(best, time.Since(start))
 			runtime.ReadMemStats(&after)
 			allocated = min(allocated, after.TotalAlloc-before.TotalAlloc)
 		}
-		if best > 20*time.Millisecond || allocated > 1<<20 {
-			t.Errorf("%s: %v and %d octets", name, best, allocated)
+		if allocated > 1<<20 {
+			t.Errorf("%s: %d octets", name, allocated)
 		}
 	}
 }
