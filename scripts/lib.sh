@@ -21,6 +21,17 @@ need() {
 	command -v "$1" >/dev/null || die "$1 is missing: install it with 'apt-get install $2' and try again"
 }
 
+# need_go: Go is there and new enough, or a sentence says where it comes from.
+need_go() {
+	local wanted version
+	wanted=$(sed -n 's/^go //p' "$root/go.work")
+	command -v go >/dev/null || die "go is missing: Go $wanted or later is needed (https://go.dev/dl)"
+	version=$(cd / && go env GOVERSION)
+	[ "$(printf '%s\n' "${version#go}" "$wanted" | sort -V | head -n 1)" = "${wanted}" ] ||
+		[ "${version#go}.0" = "$wanted" ] ||
+		die "Go $wanted or later is needed, this is $version (https://go.dev/dl)"
+}
+
 # install PACKAGE...: installs Debian packages that are missing; root on Debian only.
 install_packages() {
 	local missing=() p
