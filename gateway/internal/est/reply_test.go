@@ -166,8 +166,8 @@ func TestCSRAttrs(t *testing.T) {
 		{"RSA", &signerv1.ProfileFacts{KeyTypes: []string{"rsa"}, RsaMinBits: 3072, RsaMaxBits: 4096}, "3013" + "3011" + "06092a864886f70d010101" + "3104" + "02020c00"},
 		{"Ed25519", &signerv1.ProfileFacts{KeyTypes: []string{"ed25519"}}, "3005" + "06032b6570"},
 		{
-			"all, each once", &signerv1.ProfileFacts{KeyTypes: []string{"p256"}, ChallengePassword: require, CsrAttributes: []string{"1.2.840.113549.1.9.7", "2.5.29.17", "2.5.29.17"}},
-			"3027" + "06092a864886f70d010907" + "3015" + "06072a8648ce3d0201" + "310a" + "06082a8648ce3d030107" + "0603551d11",
+			"all, each once", &signerv1.ProfileFacts{KeyTypes: []string{"p256"}, ChallengePassword: require, CsrAttributes: []string{"1.2.840.113549.1.9.7", "2.5.4.5", "2.5.4.5"}},
+			"3027" + "06092a864886f70d010907" + "3015" + "06072a8648ce3d0201" + "310a" + "06082a8648ce3d030107" + "0603550405",
 		},
 	}
 	for _, c := range cases {

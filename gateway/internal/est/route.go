@@ -42,7 +42,7 @@ func CheckLabel(label string) error {
 // operation is what stands behind the last segment of a URL.
 type operation struct {
 	methods []string
-	// run is nil for what the RFC makes optional and we do not have.
+	// run is nil for what RFC 7030 defines and we do not have.
 	run func(h *Handler, ctx context.Context, c *call) (reply, error)
 }
 

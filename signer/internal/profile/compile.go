@@ -65,6 +65,8 @@ func compile(p Profile, add add) *rule {
 	for _, oid := range p.CSRAttributes {
 		if _, err := parseOID(oid); err != nil {
 			add("csr_attributes", "%s", err)
+		} else if what := unfitAttribute(oid); what != "" {
+			add("csr_attributes", "%s %s", oid, what)
 		}
 	}
 	checkURLs("crl_distribution_points", p.CRLDistributionPoints, add)
@@ -115,7 +117,7 @@ func checkLabel(label string, add add) {
 	switch {
 	case label == "" || len(label) > 64 || strings.IndexFunc(label, bad) >= 0 || strings.Trim(label, ".") == "":
 		add("label", "has to be 1 to 64 letters, digits, '-', '.', '_' and '~'")
-	case slices.Contains(reservedLabels, label):
+	case slices.Contains(reservedLabels, strings.ToLower(label)):
 		add("label", "%q is the name of an EST operation", label)
 	}
 }

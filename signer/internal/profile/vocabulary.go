@@ -89,13 +89,31 @@ var forbiddenExtKeyUsages = map[string]string{
 	"2.5.29.37.0":        "anyExtendedKeyUsage",
 	"1.3.6.1.5.5.7.3.9":  "OCSPSigning",
 	"1.3.6.1.5.5.7.3.27": "cmcCA",
+	// RFC 7030 section 3.7: whoever has it may ask for others' certificates.
+	"1.3.6.1.5.5.7.3.28": "cmcRA",
+}
+
+// unfitAttribute says why an object identifier cannot stand alone in CsrAttrs (RFC 7030
+// section 4.5.2, RFC 9908): it needs a value, or is listed because of another key. It
+// returns "" for all others.
+func unfitAttribute(oid string) string {
+	switch oid {
+	case "1.2.840.113549.1.1.1", "1.2.840.10045.2.1", "1.3.101.112":
+		return "is a type of key: that follows from key_types"
+	case "1.2.840.113549.1.9.14", "1.2.840.113549.1.9.16.2.61", "1.2.840.113549.1.9.16.2.62":
+		return "needs a value, and none can be given here (RFC 9908)"
+	}
+	if strings.HasPrefix(oid, "2.5.29.") {
+		return "is an extension: those need an extension request with a value (RFC 9908)"
+	}
+	return ""
 }
 
 // reservedLabels are the last segments of EST paths (RFC 7030 section 3.2.2, RFC 8295
 // section 1.1, renewal information), which no label may be.
 var reservedLabels = []string{
 	"cacerts", "simpleenroll", "simplereenroll", "fullcmc", "serverkeygen", "csrattrs",
-	"pal", "eecerts", "crls", "symmetrickeys", "firmware", "tamp", "renewal-info",
+	"pal", "eecerts", "crls", "symmetrickeys", "firmware", "tamp", "return", "renewal-info",
 }
 
 // words returns the keys of a table for a message.
