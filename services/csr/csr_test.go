@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"net"
 	"net/url"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/estuary-pki/estuary/services/csr"
+	"github.com/estuary-pki/estuary/services/fault"
 )
 
 var rsaKeys = sync.OnceValue(func() map[int]*rsa.PrivateKey {
@@ -273,4 +275,21 @@ func repeated(n int) [][]byte {
 		out = append(out, ctx(2, []byte("a.example")))
 	}
 	return out
+}
+
+// A key that the caller refuses costs no verification: the reason is given although the
+// signature is wrong as well.
+func TestParseForAsksBeforeTheSignature(t *testing.T) {
+	der := request{signature: make([]byte, 70)}.der(t)
+	if _, err := csr.Parse(der); err == nil || strings.Contains(err.Error(), "not here") {
+		t.Fatalf("Parse: %v", err)
+	}
+	asked := false
+	_, err := csr.ParseFor(der, func(k csr.KeyType, bits int) string {
+		asked = k == csr.P256 && bits == 256
+		return "not here"
+	})
+	if !asked || !errors.Is(err, fault.Malformed) || !strings.Contains(fault.Public(err), "not here") {
+		t.Errorf("asked: %t, %v", asked, err)
+	}
 }

@@ -14,13 +14,20 @@ import (
 // Every refusal is a *fault.Error of the kind Malformed whose Public text names the rule and
 // the part of the request that breaks it; ErrTooLarge is in its chain above MaxDER.
 func Parse(der []byte) (*Request, error) {
+	return ParseFor(der, func(KeyType, int) string { return "" })
+}
+
+// ParseFor is Parse with a word of the caller's between key and signature: refused says, for
+// a sound key with its size in bits, what speaks against it, or "". The signature of a key
+// that is refused is not verified, so that a label pays only for keys that it accepts.
+func ParseFor(der []byte, refused func(t KeyType, bits int) string) (*Request, error) {
 	if len(der) > MaxDER {
 		return nil, malformed("csr.Parse", &refusal{
 			public: refuse("the request has %d octets: at most %d are accepted", len(der), MaxDER).Error(),
 			cause:  ErrTooLarge,
 		})
 	}
-	p, err := parse(bytes.Clone(der))
+	p, err := parse(bytes.Clone(der), refused)
 	if err != nil {
 		return nil, malformed("csr.Parse", err)
 	}
@@ -28,7 +35,7 @@ func Parse(der []byte) (*Request, error) {
 }
 
 // parse does Parse's work on octets that nobody else changes.
-func parse(der []byte) (*parsed, error) {
+func parse(der []byte, refused func(KeyType, int) string) (*parsed, error) {
 	p := &parsed{der: der, sha256: sha256.Sum256(der)}
 	outer, err := only(der, cbasn1.SEQUENCE, "the CertificationRequest")
 	if err != nil {
@@ -58,6 +65,9 @@ func parse(der []byte) (*parsed, error) {
 	}
 	if err := checkAlgorithm(algorithm, p.keyType); err != nil {
 		return nil, err
+	}
+	if why := refused(p.keyType, p.bits); why != "" {
+		return nil, refuse("%s", why)
 	}
 	return p, p.verify()
 }

@@ -64,30 +64,34 @@ func (h *Handler) readRequest(ctx context.Context, c *call) (*csr.Request, error
 	if err != nil {
 		return nil, err
 	}
-	request, err := csr.Parse(der)
-	if err != nil {
-		return nil, err
-	}
 	profile, err := h.facts.Profile(ctx, c.label)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkKey(request, profile); err != nil {
+	// Verifying signatures is all that anybody can have done here without a credential: it
+	// must not take every core from those who ask for something else.
+	select {
+	case h.verifying <- struct{}{}:
+		defer func() { <-h.verifying }()
+	case <-ctx.Done():
+		return nil, fault.New(fault.Busy, "est.readRequest", "", ctx.Err())
+	}
+	request, err := csr.ParseFor(der, func(t csr.KeyType, bits int) string { return refuseKey(profile, t, bits) })
+	if err != nil {
 		return nil, err
 	}
 	return request, checkChallenge(c, request, profile)
 }
 
-// checkKey refuses a key that no identity could have certified under the profile.
-func checkKey(r *csr.Request, p *signerv1.ProfileFacts) error {
-	if !slices.Contains(p.GetKeyTypes(), string(r.KeyType())) {
-		return malformed(fmt.Sprintf("a key of type %s: this label accepts %s", r.KeyType(), strings.Join(p.GetKeyTypes(), ", ")))
+// refuseKey says why no identity could have this key certified under the profile, or "".
+func refuseKey(p *signerv1.ProfileFacts, t csr.KeyType, bits int) string {
+	if !slices.Contains(p.GetKeyTypes(), string(t)) {
+		return fmt.Sprintf("a key of type %s: this label accepts %s", t, strings.Join(p.GetKeyTypes(), ", "))
 	}
-	bits := uint64(r.Bits())
-	if r.KeyType() == csr.RSA && (bits < uint64(p.GetRsaMinBits()) || bits > uint64(p.GetRsaMaxBits())) {
-		return malformed(fmt.Sprintf("an RSA modulus of %d bits: this label accepts %d to %d", bits, p.GetRsaMinBits(), p.GetRsaMaxBits()))
+	if n := uint64(bits); t == csr.RSA && (n < uint64(p.GetRsaMinBits()) || n > uint64(p.GetRsaMaxBits())) {
+		return fmt.Sprintf("an RSA modulus of %d bits: this label accepts %d to %d", bits, p.GetRsaMinBits(), p.GetRsaMaxBits())
 	}
-	return nil
+	return ""
 }
 
 // checkChallenge compares a challengePassword with the connection: RFC 7030 section 3.5 has

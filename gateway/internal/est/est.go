@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -65,6 +66,9 @@ type Handler struct {
 	log          *slog.Logger
 	metrics      *metrics.Set
 	now          func() time.Time
+	// verifying holds an element for each request whose signature is being verified: one
+	// core less than there are, and one at least.
+	verifying chan struct{}
 }
 
 // New returns a Handler. The error names what is missing, or the label that cannot be served.
@@ -91,6 +95,7 @@ func New(c Config) (*Handler, error) {
 	return &Handler{
 		layouts: layouts, defaultLabel: c.DefaultLabel, facts: c.Facts, enroller: c.Enroller,
 		refusals: c.Refusals, timeout: c.Timeout, log: c.Log, metrics: c.Metrics, now: c.Now,
+		verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
 	}, nil
 }
 

@@ -213,3 +213,23 @@ func TestSlowValidator(t *testing.T) {
 		t.Errorf("%d %s", response.StatusCode, body)
 	}
 }
+
+// While every place for the verifying of signatures is taken, an enrolment waits and is told
+// to come again, without having cost its credential; everything else is answered.
+func TestVerifyingIsBounded(t *testing.T) {
+	der := request(t, ecKey(t), "")
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackend(t)
+		h := newHandler(t, b, 1500*time.Millisecond, io.Discard)
+		h.OccupyVerifying()
+		response, body := enrol(t.Context(), h, der, "Basic "+goodBasic)
+		if response.StatusCode != http.StatusTooManyRequests || response.Header.Get("Retry-After") == "" || b.received() != nil {
+			t.Errorf("%d %s, validator asked: %t", response.StatusCode, body, b.received() != nil)
+		}
+		recorder := httptest.NewRecorder()
+		h.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/.well-known/est/cacerts", nil))
+		if recorder.Code != http.StatusOK {
+			t.Errorf("/cacerts: %d", recorder.Code)
+		}
+	})
+}
