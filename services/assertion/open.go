@@ -16,9 +16,6 @@ import (
 	"github.com/estuary-pki/estuary/services/fault"
 )
 
-// Refused is the public text of every refusal: which check failed is for the audit alone.
-const Refused = "the credential was refused"
-
 // PublicKey is a validator's key as the signer's configuration states it.
 type PublicKey struct {
 	// ID is what SealedAssertion.key_id names.
@@ -104,12 +101,13 @@ type Expect struct {
 }
 
 // Open checks signature, key, life and every statement of s. Every error is a
-// *fault.Error of kind Unauthenticated with the public text Refused; its cause names the
-// check that failed.
+// *fault.Error of kind Internal without a public text; its cause names the check that
+// failed. What validator and gateway sent is at fault then, or a clock or a configuration,
+// never the client's credential: a client told otherwise would throw a good one away.
 func (o *Opener) Open(s *assertionv1.SealedAssertion, want Expect) (Verified, error) {
 	v, err := o.open(s, want)
 	if err != nil {
-		return Verified{}, fault.New(fault.Unauthenticated, "assertion.Open", Refused, err)
+		return Verified{}, fault.New(fault.Internal, "assertion.Open", "", err)
 	}
 	return v, nil
 }

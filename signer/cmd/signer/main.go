@@ -63,7 +63,9 @@ func start(ctx context.Context, c *config.Config, again func() (*config.Config, 
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	records, err := ledger.New(ctx, ledger.Config{Store: db, MACKey: macKey, Audit: audit.NewStream(os.Stdout), Log: log})
+	stream := audit.NewStream(os.Stdout)
+	stream.Measure(set)
+	records, err := ledger.New(ctx, ledger.Config{Store: db, MACKey: macKey, Audit: stream, Log: log})
 	if err != nil {
 		return err
 	}
@@ -75,13 +77,16 @@ func start(ctx context.Context, c *config.Config, again func() (*config.Config, 
 	if err != nil {
 		return err
 	}
-	return listen(ctx, c, parts{services: services, ledger: records, opener: opener, again: again, log: log, set: set})
+	return listen(ctx, c, parts{
+		services: services, ledger: records, stream: stream, opener: opener, again: again, log: log, set: set,
+	})
 }
 
 // parts is what the outermost layer needs of the others.
 type parts struct {
 	services *serve.Server
 	ledger   *ledger.Ledger
+	stream   *audit.Stream
 	opener   *assertion.Opener
 	again    func() (*config.Config, error)
 	log      *slog.Logger
@@ -108,6 +113,7 @@ func listen(ctx context.Context, c *config.Config, l parts) error {
 	ops.Check("ledger", true, l.services.CheckLedger)
 	ops.Check("key", true, l.services.CheckKey)
 	ops.Check("validator keys", false, l.checkKeys)
+	ops.Check("audit stream", false, l.stream.Check)
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err
@@ -116,6 +122,7 @@ func listen(ctx context.Context, c *config.Config, l parts) error {
 		run.Part{Name: "mesh", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
 		run.Part{Name: "ops", Run: ops.Run},
 		run.Part{Name: "reload", Run: func(ctx context.Context) error { return reload(ctx, l) }},
+		run.Part{Name: "audit stream", Run: l.stream.Run, Last: true},
 	)
 }
 

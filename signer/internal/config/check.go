@@ -28,6 +28,7 @@ func (c *Config) Check(r *config.Report) {
 	if len(c.Profiles) == 0 {
 		r.Add("profile", "is missing: nothing could be issued")
 	}
+	c.checkIssuer(r)
 	ids, labels := map[string]bool{}, map[string]bool{}
 	realms := map[string]bool{}
 	for i, v := range c.Validators {
@@ -48,6 +49,19 @@ func (c *Config) Check(r *config.Report) {
 			if !realms[realm] {
 				r.Add(index("profile", i, "realms"), "no validator may speak for the realm %q", realm)
 			}
+		}
+	}
+}
+
+// checkIssuer keeps duties apart: who signs assertions must not present them, and who
+// administers must not issue.
+func (c *Config) checkIssuer(r *config.Report) {
+	for _, peer := range c.Mesh.Allow["estuary.signer.v1.Issuer"] {
+		if slices.ContainsFunc(c.Validators, func(v Validator) bool { return v.Name == peer }) {
+			r.Add("mesh.allow", "%q is a validator: it must not call estuary.signer.v1.Issuer with what it has signed", peer)
+		}
+		if slices.Contains(c.Mesh.Allow["estuary.signer.v1.LedgerAdmin"], peer) {
+			r.Add("mesh.allow", "%q may call estuary.signer.v1.LedgerAdmin: it must not call estuary.signer.v1.Issuer too", peer)
 		}
 	}
 }

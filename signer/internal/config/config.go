@@ -40,7 +40,7 @@ type Mesh struct {
 
 // Ledger is the [ledger] table.
 type Ledger struct {
-	URL    config.Database `toml:"url" doc:"Database: sqlite:PATH for one signer, postgres://… for several."`
+	URL    config.Database `toml:"url" doc:"Database: sqlite:PATH for one signer, postgres://… for several; to another machine with sslmode=verify-full (and sslrootcert)."`
 	MACKey config.Path     `toml:"mac_key" doc:"File with the key that guards the rows against whoever can write to the database: 32 octets in hexadecimal, not readable by everybody."`
 }
 

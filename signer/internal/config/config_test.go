@@ -118,6 +118,8 @@ func TestBadFiles(t *testing.T) {
 		{`ca = "mesh/ca.crt"`, ``, "mesh.ca: names no file"},
 		{`"grpc.health.v1.Health" = []`, ``, `mesh.allow: "grpc.health.v1.Health" is missing`},
 		{`"grpc.health.v1.Health" = []`, "\"grpc.health.v1.Health\" = []\n\"x.Y\" = []", `there is no service "x.Y"`},
+		{`Issuer" = [`, `Issuer" = ["validator.estuary.internal", `, `mesh.allow: "validator.estuary.internal" is a validator`},
+		{`Issuer" = [`, `Issuer" = ["admin.estuary.internal", `, `mesh.allow: "admin.estuary.internal" may call estuary.signer.v1.LedgerAdmin`},
 		{`name = "example-ca"`, ``, "ca.name: has to be 1 to 64"},
 		{`name = "example-ca"`, `name = "a/b"`, "ca.name: has to be 1 to 64"},
 		{`certificate = "ca.crt"`, ``, "ca.certificate: is missing"},

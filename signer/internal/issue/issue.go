@@ -28,8 +28,8 @@ import (
 // ledger's, which groups the commits of those that wait together.
 const perCore = 16
 
-// finishTime bounds how long the end of an intent may take to be recorded when the caller
-// has gone: less than a lease, after which the intent would be somebody else's.
+// finishTime bounds how long a refusal or the end of an intent may take to be recorded when
+// the caller has gone: less than a lease, after which the intent would be somebody else's.
 const finishTime = ledger.Lease / 2
 
 // Config is what an Issuer needs.
@@ -95,9 +95,9 @@ type Certificate struct {
 // Issue records p, has the authority's key sign it and returns the certificate; to a repeat
 // it returns the certificate of the first time, and nothing is signed.
 //
-// Errors: Unauthenticated (assertion or credential used up), Busy (too many at once, or the
-// same request is being signed), Unavailable (it could not be recorded, or the key could
-// not be used: nothing was issued), Internal.
+// Errors: Unauthenticated (credential used up), Busy (too many at once, or the same request
+// is being signed), Unavailable (it could not be recorded, or the key could not be used:
+// nothing was issued), Internal (assertion used before, and what should not be).
 func (i *Issuer) Issue(ctx context.Context, p Prepared) (Certificate, error) {
 	select {
 	case i.slots <- struct{}{}:
@@ -137,8 +137,9 @@ func (i *Issuer) giveUp(ctx context.Context, r ledger.Reservation, cause error) 
 	return cause
 }
 
-// refuse has a refusal recorded and returns it. What was not decided is no refusal. A
-// refusal that cannot be recorded is not given: the answer is Unavailable then.
+// refuse has a refusal recorded, also for a caller who has gone, and returns it. What was
+// not decided is no refusal. A refusal that cannot be recorded is not given: the answer is
+// Unavailable then.
 func (i *Issuer) refuse(ctx context.Context, r audit.Record, cause error) error {
 	r.Event, r.Outcome, r.Reason = "certificate.refused", audit.Refused, cause.Error()
 	switch fault.KindOf(cause) {
@@ -147,7 +148,9 @@ func (i *Issuer) refuse(ctx context.Context, r audit.Record, cause error) error 
 	case fault.Internal:
 		r.Outcome = audit.Failed
 	}
-	if err := i.ledger.RecordRefusal(ctx, r); err != nil {
+	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
+	defer cancel()
+	if err := i.ledger.RecordRefusal(recording, r); err != nil {
 		return fault.New(fault.Unavailable, "issue.refuse", "", fmt.Errorf("recording a refusal (%s): %w", r.Reason, err))
 	}
 	return cause

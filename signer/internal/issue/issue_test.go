@@ -13,13 +13,15 @@ import (
 	"testing"
 	"time"
 
+	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
-	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/store"
 	"github.com/estuary-pki/estuary/signer/internal/issue"
 	"github.com/estuary-pki/estuary/signer/internal/key"
+	"github.com/estuary-pki/estuary/signer/internal/ledger"
+	"github.com/estuary-pki/estuary/signer/internal/profile"
 )
 
 func openssl(t *testing.T, args ...string) {
@@ -185,11 +187,53 @@ func TestUsedUp(t *testing.T) {
 	}
 	r.Assertion, r.CsrDer = l.sealed(b), other
 	_, err := l.issue(t.Context(), gateway, r)
-	if !errors.Is(err, fault.Unauthenticated) || fault.Public(err) != assertion.Refused {
+	if !errors.Is(err, fault.Unauthenticated) || fault.Public(err) != ledger.Refused {
 		t.Errorf("answered %v", err)
 	}
 	if l.told("certificate.refused") != 1 || l.key.used.Load() != 1 {
 		t.Errorf("%d refusals audited, key used %d times", l.told("certificate.refused"), l.key.used.Load())
+	}
+}
+
+// A request whose certificate would say something else now is not answered with the old one.
+func TestChangedCertificateIsNoRepeat(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(l *lab, p *profile.Profile, a *assertionv1.Assertion)
+		repeat bool
+	}{
+		"nothing":   {func(*lab, *profile.Profile, *assertionv1.Assertion) {}, true},
+		"validity":  {func(_ *lab, p *profile.Profile, _ *assertionv1.Assertion) { p.Validity /= 2 }, true},
+		"authority": {func(l *lab, _ *profile.Profile, _ *assertionv1.Assertion) { l.makeCA(key.P256) }, false},
+		"subject":   {func(_ *lab, p *profile.Profile, _ *assertionv1.Assertion) { p.Subject = "CN={principal},O=Test" }, false},
+		"names": {func(_ *lab, _ *profile.Profile, a *assertionv1.Assertion) {
+			a.Token.AllowedNames = []string{"dns:pump-7.test"}
+		}, false},
+		"no names": {func(_ *lab, p *profile.Profile, _ *assertionv1.Assertion) { p.SAN = "none" }, false},
+		"usage": {func(_ *lab, p *profile.Profile, _ *assertionv1.Assertion) {
+			p.KeyUsage = append(p.KeyUsage, "keyAgreement")
+		}, false},
+		"purpose": {func(_ *lab, p *profile.Profile, _ *assertionv1.Assertion) {
+			p.ExtKeyUsage = append(p.ExtKeyUsage, "serverAuth")
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, key.P256, 0)
+			der := request(t, newKey(t))
+			a := l.assertion(der)
+			a.Spend.Limit = 2
+			first, err := l.issue(t.Context(), gateway, &signerv1.IssueRequest{Assertion: l.sealed(a), CsrDer: der})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := deviceProfile()
+			test.change(l, &p, a)
+			l.renew(p)
+			_, _ = rand.Read(a.GetAssertionId())
+			got, err := l.issue(t.Context(), gateway, &signerv1.IssueRequest{Assertion: l.sealed(a), CsrDer: der})
+			if err != nil || got.Repeated != test.repeat || bytes.Equal(got.DER, first.DER) != test.repeat {
+				t.Errorf("repeated %v, error %v", got.Repeated, err)
+			}
+		})
 	}
 }
 

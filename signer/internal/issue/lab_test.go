@@ -26,6 +26,7 @@ import (
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
 	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/audit/audittest"
 	"github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/secret"
@@ -69,6 +70,7 @@ type lab struct {
 	db      *store.DB
 	ledger  *ledger.Ledger
 	issuer  *issue.Issuer
+	audit   *audit.Stream
 
 	mu     sync.Mutex // guards stream
 	stream bytes.Buffer
@@ -83,6 +85,9 @@ func (l *lab) Write(p []byte) (int, error) {
 
 // told counts an event on the audit stream.
 func (l *lab) told(event string) int {
+	if err := audittest.Flush(l.audit); err != nil {
+		l.t.Error(err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Count(l.stream.String(), `"event":"`+event+`"`)
@@ -96,9 +101,10 @@ func newLab(t testing.TB, kind key.Type, concurrency int) *lab {
 	l.db = storetest.Open(t, storetest.SQLite(t))
 	log := slog.New(slog.DiscardHandler)
 	clock := func() time.Time { return l.now }
+	l.audit = audit.NewStream(l)
 	var err error
 	l.ledger, err = ledger.New(t.Context(), ledger.Config{
-		Store: l.db, MACKey: secret.New(make([]byte, ledger.MACKeySize)), Audit: audit.NewStream(l), Log: log, Now: clock,
+		Store: l.db, MACKey: secret.New(make([]byte, ledger.MACKeySize)), Audit: l.audit, Log: log, Now: clock,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -150,15 +156,37 @@ func (l *lab) makeValidator() {
 	}
 }
 
+// renew replaces the issuer by one that has this profile alone.
+func (l *lab) renew(p profile.Profile) {
+	l.t.Helper()
+	set, err := profile.NewSet(profile.Config{Profiles: []profile.Profile{p}, Authority: l.ca.Certificate})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.issuer, err = issue.New(issue.Config{
+		Authority: l.ca, Profiles: set, Opener: l.opener, Ledger: l.ledger, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return l.now },
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func deviceProfile() profile.Profile {
+	p := profile.Profile{}
+	p.SetDefaults()
+	p.Label, p.IdentityKinds, p.Methods, p.Realms = "device", []string{"device"}, []string{"token"}, []string{"DEVICES"}
+	return p
+}
+
 // profiles are "device" for devices, "wide" for devices whose names come from anywhere, and
 // "staff" for users.
 func profiles(t testing.TB, authority *x509.Certificate) *profile.Set {
 	t.Helper()
 	var list []profile.Profile
 	for label, kind := range map[string]string{"device": "device", "ec": "device", "staff": "user"} {
-		p := profile.Profile{}
-		p.SetDefaults()
-		p.Label, p.IdentityKinds, p.Methods, p.Realms = label, []string{kind}, []string{"token"}, []string{"DEVICES"}
+		p := deviceProfile()
+		p.Label, p.IdentityKinds = label, []string{kind}
 		if label == "ec" {
 			p.KeyTypes = []string{"p256"}
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 
@@ -31,8 +32,8 @@ type Prepared struct {
 // itself; what the profile says; the certificate, by lint. Nothing is used up by a refusal,
 // and every refusal is audited.
 //
-// Errors: Malformed (the request), Unauthenticated (the assertion), Forbidden (the profile),
-// Unavailable (the refusal could not be recorded), Internal (the certificate would be
+// Errors: Malformed (the request), Forbidden (the profile), Unavailable (the refusal could
+// not be recorded), Internal (the assertion is not believed, or the certificate would be
 // defective).
 func (i *Issuer) Prepare(ctx context.Context, peer string, r *signerv1.IssueRequest) (Prepared, error) {
 	record := audit.Record{
@@ -79,8 +80,26 @@ func (i *Issuer) prepare(peer string, r *signerv1.IssueRequest, record *audit.Re
 	}
 	return ledger.Intent{
 		Serial: digits, Verified: verified, Request: request, TBS: draft.RawTBSCertificate,
-		Subject: draft.Subject.String(), NotBefore: draft.NotBefore, NotAfter: draft.NotAfter,
+		Contents: contents(draft), Subject: draft.Subject.String(), NotBefore: draft.NotBefore, NotAfter: draft.NotAfter,
 	}, nil
+}
+
+// contents returns what c says beside public key, serial number and time: the issuer's key,
+// the subject, alternative names, key usage and extended key usage (RFC 5280 sections
+// 4.2.1.6, 4.2.1.3 and 4.2.1.12), of which one that is not there is empty.
+func contents(c *x509.Certificate) [][]byte {
+	parts := [][]byte{c.AuthorityKeyId, c.RawSubject, nil, nil, nil}
+	for _, e := range c.Extensions {
+		switch e.Id.String() {
+		case "2.5.29.17":
+			parts[2] = e.Value
+		case "2.5.29.15":
+			parts[3] = e.Value
+		case "2.5.29.37":
+			parts[4] = e.Value
+		}
+	}
+	return parts
 }
 
 // believe opens the assertion before the request is parsed for good: what nobody vouches

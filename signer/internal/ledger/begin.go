@@ -8,10 +8,13 @@ import (
 	"time"
 
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
-	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/audit"
 	"github.com/estuary-pki/estuary/services/fault"
 )
+
+// Refused is the public text for a credential that is used up: the same as for one that was
+// never good.
+const Refused = "the credential was refused"
 
 // retryAfter is when a repeat whose original is still being signed may come again.
 const retryAfter = time.Second
@@ -36,8 +39,9 @@ type Begun struct {
 // certificate again; for a new one the assertion's id and a use of its credential are taken
 // and the intent is recorded, before anything is signed.
 //
-// Errors: Unauthenticated (assertion or credential used up), Busy (the same request is
-// being signed), Unavailable (it could not be recorded), Internal (a row was altered).
+// Errors: Unauthenticated (credential used up), Busy (the same request is being signed),
+// Unavailable (it could not be recorded), Internal (assertion used before, which only our
+// own processes can do; or a row was altered).
 func (l *Ledger) Begin(ctx context.Context, in Intent) (Begun, error) {
 	r, err := l.row(in)
 	if err != nil {
@@ -80,11 +84,14 @@ func lock(ctx context.Context, tx *txn, requestKey []byte) error {
 }
 
 // prior returns the newest entry that r repeats: the same request within RepeatWindow, or
-// with the same credential for as long as its count is kept. An expired certificate is no
-// answer to anybody.
+// with the same credential for as long as its count is kept and more than a third of the
+// certificate's life is left: from then on a device that keeps its key and has a token of
+// many uses gets a new certificate in time. An expired or revoked one is no answer to
+// anybody.
 func (l *Ledger) prior(ctx context.Context, tx *txn, r *row) (*row, error) {
-	return l.load(ctx, tx, `request_key = $1 AND state <> $2 AND not_after > $3
- AND (created_at > $4 OR (spend_key = $5 AND keep_until > $3)) ORDER BY seq DESC LIMIT 1`,
+	return l.load(ctx, tx, `request_key = $1 AND state <> $2 AND not_after > $3 AND revoked_at IS NULL
+ AND (created_at > $4 OR (spend_key = $5 AND keep_until > $3 AND not_after - $3 > (not_after - not_before) / 3))
+ ORDER BY seq DESC LIMIT 1`,
 		r.requestKey, int64(signerv1.EntryState_ENTRY_STATE_FAILED), r.createdAt,
 		r.createdAt-RepeatWindow.Microseconds(), r.spendKey)
 }
@@ -109,7 +116,7 @@ func (l *Ledger) insert(ctx context.Context, tx *txn, r *row, in Intent, record 
 			return fmt.Errorf("taking a use: %w", err)
 		}
 		if n == 0 {
-			return refused("the credential has no use left")
+			return fault.New(fault.Unauthenticated, "ledger.Begin", Refused, errors.New("the credential has no use left"))
 		}
 	}
 	var err error
@@ -122,14 +129,8 @@ func (l *Ledger) insert(ctx context.Context, tx *txn, r *row, in Intent, record 
 		return fmt.Errorf("recording an intent: %w", err)
 	}
 	if n == 0 {
-		return refused("the assertion was used before")
+		return fault.New(fault.Internal, "ledger.Begin", "", errors.New("the assertion was used before"))
 	}
 	record.Event, record.Outcome, record.Serial = "certificate.intent", audit.Intent, r.serial
 	return tx.record(ctx, record)
-}
-
-// refused is alike for every credential that is not believed: which check failed is for
-// the audit alone.
-func refused(reason string) error {
-	return fault.New(fault.Unauthenticated, "ledger.Begin", assertion.Refused, errors.New(reason))
 }

@@ -113,6 +113,7 @@ func TestRepeat(t *testing.T) {
 			"label":     func(a *ask) { a.label = "other" },
 			"names":     func(a *ask) { a.names = a.names[:1] },
 			"principal": func(a *ask) { a.principal = "pump-8" },
+			"contents":  func(a *ask) { a.contents = "more usages" },
 		} {
 			t.Log("another " + name)
 			changed := a
@@ -147,6 +148,45 @@ func TestExpiredIsNotRepeated(t *testing.T) {
 	})
 }
 
+// A token of many uses renews the certificate of a key that stays, once two thirds of its
+// life have passed; one that is used up does not.
+func TestRenewalIsNotRepeated(t *testing.T) {
+	each(t, func(t *testing.T, l *lab) {
+		a := l.ask()
+		a.life, a.keep, a.limit = 30*time.Hour, 1000*time.Hour, 2
+		first := l.mustIssue(a)
+		l.pass(20*time.Hour - time.Second)
+		l.mustRepeat(a, first)
+		l.pass(time.Second)
+		second := l.mustIssue(a)
+		l.mustRepeat(a, second)
+		l.pass(20 * time.Hour)
+		l.mustRefuse(a, fault.Unauthenticated)
+
+		// A short life does not shorten the window.
+		a = l.ask()
+		a.token, a.life = "t2", 3*time.Minute
+		first = l.mustIssue(a)
+		l.pass(150 * time.Second)
+		l.mustRepeat(a, first)
+	})
+}
+
+// A revoked certificate is no answer either, not even to the request of a moment ago.
+func TestRevokedIsNotRepeated(t *testing.T) {
+	each(t, func(t *testing.T, l *lab) {
+		a := l.ask()
+		a.limit = 2
+		first := l.mustIssue(a)
+		l.exec("UPDATE entry SET revoked_at = $1", store.Micros(l.now()))
+		if second := l.mustIssue(a); bytes.Equal(first, second) {
+			t.Error("the revoked certificate came back")
+		}
+		l.exec("UPDATE entry SET revoked_at = $1", store.Micros(l.now()))
+		l.mustRefuse(a, fault.Unauthenticated)
+	})
+}
+
 func TestRepeatWhileSigning(t *testing.T) {
 	each(t, func(t *testing.T, l *lab) {
 		a := l.ask()
@@ -174,7 +214,7 @@ func TestAssertionServesOnce(t *testing.T) {
 		l.mustIssue(a)
 		again := a
 		again.key = newKey(t)
-		l.mustRefuse(again, fault.Unauthenticated)
+		l.mustRefuse(again, fault.Internal)
 		if used, err := l.ledger.CountUses(t.Context(), [][]byte{[]byte(a.token), []byte("never")}); err != nil || used[0] != 1 || used[1] != 0 {
 			t.Errorf("uses %v, error %v: the refusal took one", used, err)
 		}

@@ -29,6 +29,9 @@ type Intent struct {
 	Request *csr.Request
 	// TBS is the DER TBSCertificate (RFC 5280 section 4.1) that the CA key will sign.
 	TBS []byte
+	// Contents is what the certificate will say, in parts of any form; nothing in it may
+	// depend on serial number or time. Another certificate is no repeat.
+	Contents [][]byte
 	// Subject is the subject of the certificate (RFC 4514), for searching.
 	Subject string
 	// NotBefore and NotAfter are the validity of the certificate.
@@ -41,8 +44,8 @@ type Intent struct {
 // row returns the intent as a row without seq and MAC.
 func (l *Ledger) row(in Intent) (*row, error) {
 	a := in.Verified.Message()
-	if a == nil || in.Request == nil || len(in.TBS) == 0 || len(in.Serial) != 40 {
-		return nil, fmt.Errorf("recording an intent: it needs a verified assertion, a request, TBS bytes and a serial number of 40 digits")
+	if a == nil || in.Request == nil || len(in.TBS) == 0 || len(in.Contents) == 0 || len(in.Serial) != 40 {
+		return nil, fmt.Errorf("recording an intent: it needs a verified assertion, a request, TBS bytes, contents and a serial number of 40 digits")
 	}
 	sealed, err := proto.Marshal(in.Verified.Sealed())
 	if err != nil {
@@ -51,7 +54,7 @@ func (l *Ledger) row(in Intent) (*row, error) {
 	now := l.now()
 	r := &row{
 		serial: in.Serial, state: signerv1.EntryState_ENTRY_STATE_INTENT,
-		assertionID: a.GetAssertionId(), requestKey: requestKey(a, in.Request),
+		assertionID: a.GetAssertionId(), requestKey: requestKey(a, in),
 		sealed: sealed, csr: in.Request.DER(), tbs: in.TBS,
 		owner: l.owner, leaseUntil: store.Micros(now.Add(Lease)),
 		label: a.GetLabel(), realm: a.GetIdentity().GetRealm(), principal: a.GetIdentity().GetPrincipal(),
@@ -66,12 +69,13 @@ func (l *Ledger) row(in Intent) (*row, error) {
 }
 
 // requestKey is what makes two requests the same: who asks, for which operation and label,
-// with which key, for which names. Not the CSR's own hash: a client that asks again signs
-// its request anew.
-func requestKey(a *assertionv1.Assertion, r *csr.Request) []byte {
+// with which key, for which names, and what the certificate would say: after a change of
+// the profile, the token or the authority it is another one. Not the CSR's own hash: a
+// client that asks again signs its request anew.
+func requestKey(a *assertionv1.Assertion, in Intent) []byte {
 	h := sha256.New()
-	id := a.GetIdentity()
-	writeField(h, []byte("estuary/request-key/v1"))
+	id, r := a.GetIdentity(), in.Request
+	writeField(h, []byte("estuary/request-key/v2"))
 	writeField(h, []byte(id.GetKind().String()))
 	writeField(h, []byte(id.GetRealm()))
 	writeField(h, []byte(id.GetPrincipal()))
@@ -79,6 +83,10 @@ func requestKey(a *assertionv1.Assertion, r *csr.Request) []byte {
 	writeField(h, []byte(a.GetLabel()))
 	writeField(h, r.SPKI())
 	writeField(h, r.RawSubject())
+	writeField(h, binary.BigEndian.AppendUint64(nil, uint64(len(in.Contents))))
+	for _, part := range in.Contents {
+		writeField(h, part)
+	}
 	names := make([]string, 0, len(r.Names()))
 	for _, n := range r.Names() {
 		names = append(names, n.String())

@@ -21,6 +21,7 @@ import (
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/audit/audittest"
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/secret"
@@ -37,6 +38,7 @@ type lab struct {
 	ledger *ledger.Ledger
 	key    assertion.SigningKey
 	opener *assertion.Opener
+	audit  *audit.Stream
 
 	mu     sync.Mutex // guards now and stream
 	time   time.Time
@@ -61,6 +63,7 @@ func newLab(t *testing.T, db *store.DB) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.audit = audit.NewStream(l)
 	l.ledger = l.open(1)
 	return l
 }
@@ -70,7 +73,7 @@ func (l *lab) open(k byte) *ledger.Ledger {
 	l.t.Helper()
 	made, err := ledger.New(l.t.Context(), ledger.Config{
 		Store: l.db, MACKey: secret.New(bytes.Repeat([]byte{k}, ledger.MACKeySize)),
-		Audit: audit.NewStream(l), Log: slog.New(slog.DiscardHandler), Now: l.now,
+		Audit: l.audit, Log: slog.New(slog.DiscardHandler), Now: l.now,
 	})
 	if err != nil {
 		l.t.Fatal(err)
@@ -86,6 +89,9 @@ func (l *lab) Write(p []byte) (int, error) {
 }
 
 func (l *lab) told() string {
+	if err := audittest.Flush(l.audit); err != nil {
+		l.t.Error(err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.stream.String()
@@ -124,12 +130,13 @@ type ask struct {
 	id        []byte // assertion id; nil draws one
 	keep      time.Duration
 	life      time.Duration
+	contents  string
 }
 
 func (l *lab) ask() ask {
 	return ask{
 		key: newKey(l.t), principal: "pump-7", label: "device", token: "t1", limit: 1,
-		method: assertionv1.Method_METHOD_TOKEN, keep: time.Hour, life: 90 * 24 * time.Hour,
+		method: assertionv1.Method_METHOD_TOKEN, keep: time.Hour, life: 90 * 24 * time.Hour, contents: "usage",
 	}
 }
 
@@ -150,7 +157,7 @@ func (l *lab) intent(a ask) ledger.Intent {
 	_, _ = rand.Read(serial)
 	return ledger.Intent{
 		Serial: hex.EncodeToString(serial), Verified: l.verified(a, request), Request: request,
-		TBS: append([]byte("tbs "), serial...), Subject: "CN=" + a.principal,
+		TBS: append([]byte("tbs "), serial...), Contents: [][]byte{[]byte(a.contents)}, Subject: "CN=" + a.principal,
 		NotBefore: l.now(), NotAfter: l.now().Add(a.life),
 		Record: audit.Record{Actor: "gateway.test", RequestID: "r1", Identity: a.principal + "@DEVICES"},
 	}
@@ -233,7 +240,7 @@ func (l *lab) mustRefuse(a ask, kind fault.Kind) {
 	if fault.KindOf(err) != kind || begun.Repeat != nil {
 		l.t.Fatalf("answered %v: %v was expected", err, kind)
 	}
-	if kind == fault.Unauthenticated && fault.Public(err) != assertion.Refused {
+	if kind == fault.Unauthenticated && fault.Public(err) != ledger.Refused {
 		l.t.Fatalf("refused as %q, unlike other credentials", fault.Public(err))
 	}
 }

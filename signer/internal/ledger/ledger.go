@@ -26,7 +26,8 @@ const (
 	// Lease is how long an intent belongs to the signer that recorded it.
 	Lease = 10 * time.Second
 	// RepeatWindow is how long the same request is a repeat, whatever credential it came
-	// with: a client whose reply was lost asks again within it.
+	// with and however short the certificate's life: a client whose reply was lost asks
+	// again within it.
 	RepeatWindow = 5 * time.Minute
 	// MACKeySize is the size of the key over the rows, in octets.
 	MACKeySize = 32

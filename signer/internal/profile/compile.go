@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -57,6 +58,7 @@ func compile(p Profile, add add) *rule {
 	r.keyTypes = lookUp("key_types", p.KeyTypes, keyTypes, add)
 	checkWords("realms", p.Realms, add)
 	checkWords("require_indicators", p.RequireIndicators, add)
+	checkIndicators("require_indicators", p.RequireIndicators, add)
 	r.checkRSA(add)
 	r.checkChoices(add)
 	r.compileSubject(add)
@@ -105,6 +107,16 @@ func checkWords(key string, list []string, add add) {
 			add(key, "holds an empty word")
 		case slices.Contains(list[:i], word):
 			add(key, "holds %q twice", word)
+		}
+	}
+}
+
+// checkIndicators refuses words that no proof ever carries: the rule would bind nobody, or
+// everybody.
+func checkIndicators(key string, list []string, add add) {
+	for _, word := range list {
+		if !slices.Contains(indicators, word) {
+			add(key, "%q is not known: %s", word, strings.Join(indicators, ", "))
 		}
 	}
 }
@@ -161,6 +173,7 @@ func (r *rule) checkValidity(add add) {
 	if r.Backdate > config.Duration(maxBackdate) {
 		add("backdate", "has to be at most 24h")
 	}
+	checkIndicators("max_validity", slices.Sorted(maps.Keys(r.MaxValidity)), add)
 	for indicator, d := range r.MaxValidity {
 		if d < config.Duration(time.Minute) {
 			add("max_validity", "%s has to be at least 1m", indicator)

@@ -40,6 +40,8 @@ func TestBadProfiles(t *testing.T) {
 		`methods: "radius" is not known: token`:                                func(p *profile.Profile) { p.Methods = []string{"radius"} },
 		`realms: holds "A" twice`:                                              func(p *profile.Profile) { p.Realms = []string{"A", "A"} },
 		"require_indicators: holds an empty word":                              func(p *profile.Profile) { p.RequireIndicators = []string{""} },
+		`require_indicators: "OTP" is not known: hardened, idp, otp`:           func(p *profile.Profile) { p.RequireIndicators = []string{"otp", "OTP"} },
+		`max_validity: "opt" is not known: hardened, idp, otp`:                 func(p *profile.Profile) { p.MaxValidity = map[string]config.Duration{"opt": day} },
 		`key_types: "dsa" is not known`:                                        func(p *profile.Profile) { p.KeyTypes = []string{"dsa"} },
 		"rsa_min_bits: has to be between":                                      func(p *profile.Profile) { p.RSAMinBits = 1024 },
 		"rsa_max_bits: has to be between":                                      func(p *profile.Profile) { p.RSAMaxBits = 2047 },

@@ -61,7 +61,7 @@ func newSet(t testing.TB, a *ca.Authority, profiles ...profile.Profile) *profile
 	t.Helper()
 	set, err := profile.NewSet(profile.Config{
 		Profiles: profiles, Authority: a.Certificate,
-		Protected: profile.Protected{Principals: []string{"admin", "root@DEVICES"}, Names: []string{"dns:IPA.example.test", "ip:2001:DB8::1"}},
+		Protected: profile.Protected{Principals: []string{"admin", "root@DEVICES", "\uff4fperator"}, Names: []string{"dns:IPA.example.test", "ip:2001:DB8::1"}},
 	})
 	if err != nil {
 		t.Fatal(err)

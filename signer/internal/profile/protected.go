@@ -1,7 +1,11 @@
 package profile
 
 import (
+	"net/netip"
+	"net/url"
 	"strings"
+
+	"golang.org/x/text/unicode/norm"
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/config"
@@ -12,8 +16,8 @@ import (
 // Protected is the [protected] table: who and what gets no certificate here, whatever a
 // validator asserts. It bounds what a taken validator can do.
 type Protected struct {
-	Principals []string `toml:"principals" doc:"Principals that get no certificate, in any case of letters: \"admin\" in every realm, \"admin@EXAMPLE.TEST\" in one."`
-	Names      []string `toml:"names" doc:"Names that no certificate carries, each with its type: \"dns:ipa.example.test\". A wildcard name that would match one is refused too."`
+	Principals []string `toml:"principals" doc:"Principals that get no certificate, in any case and form of letters: \"admin\" in every realm, \"admin@EXAMPLE.TEST\" in one. What stands before an @ or a / counts too."`
+	Names      []string `toml:"names" doc:"Names that no certificate carries, each with its type: \"dns:ipa.example.test\". A wildcard that would match one is refused too, and so are addresses and URIs under it."`
 }
 
 // Check reports names that cannot be read.
@@ -30,12 +34,17 @@ func (p Protected) Check(r *config.Report) {
 	}
 }
 
-// principal tells whether an identity is protected. Letters of either case count as the
-// same, because directories see it so.
+// principal tells whether an identity is protected: by its principal, by what stands there
+// before the realm or the instance, or by its uid. Letters of either case count as the same,
+// and so do compatible characters (Unicode NFKC), because directories see it so.
 func (p Protected) principal(id *assertionv1.Identity) bool {
+	full, realm := norm.NFKC.String(id.GetPrincipal()), norm.NFKC.String(id.GetRealm())
+	beforeRealm, _, _ := strings.Cut(full, "@")
+	beforeInstance, _, _ := strings.Cut(full, "/")
 	for _, protected := range p.Principals {
-		for _, name := range []string{id.GetPrincipal(), id.GetUid()} {
-			if name != "" && (strings.EqualFold(protected, name) || strings.EqualFold(protected, name+"@"+id.GetRealm())) {
+		protected = norm.NFKC.String(protected)
+		for _, name := range []string{full, beforeRealm, beforeInstance, norm.NFKC.String(id.GetUid())} {
+			if name != "" && (strings.EqualFold(protected, name) || strings.EqualFold(protected, name+"@"+realm)) {
 				return true
 			}
 		}
@@ -44,13 +53,16 @@ func (p Protected) principal(id *assertionv1.Identity) bool {
 }
 
 // name tells whether a certificate with these names or this subject would stand for
-// something protected. Subjects count, because old software reads host names there.
+// something protected. Subjects count, because old software reads host names there, and so
+// do the hosts within other names.
 func (p Protected) name(names []csr.Name, subject []dn.Element) bool {
 	for _, protected := range p.Names {
 		_, value, _ := strings.Cut(protected, ":")
 		for _, n := range names {
-			if strings.EqualFold(n.String(), protected) || covers(n.String(), protected) {
-				return true
+			for _, name := range []string{n.String(), hostOf(n)} {
+				if strings.EqualFold(name, protected) || covers(name, protected) {
+					return true
+				}
 			}
 		}
 		for _, e := range subject {
@@ -60,6 +72,29 @@ func (p Protected) name(names []csr.Name, subject []dn.Element) bool {
 		}
 	}
 	return false
+}
+
+// hostOf returns the host that a URI or a mail address names, written like a name of its
+// own, "" where there is none.
+func hostOf(n csr.Name) string {
+	var host string
+	switch n.Type {
+	case csr.URI:
+		u, err := url.Parse(n.Value)
+		if err != nil {
+			return "" // setNames refuses it
+		}
+		host = u.Hostname()
+	case csr.Email:
+		host = n.Value[strings.LastIndexByte(n.Value, '@')+1:]
+	}
+	if host == "" {
+		return ""
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return string(csr.IP) + ":" + host
+	}
+	return string(csr.DNS) + ":" + host
 }
 
 // covers tells whether name is a wildcard that matches the protected one: its first label

@@ -33,6 +33,10 @@ var kinds = map[string]assertionv1.IdentityKind{
 	"device":  assertionv1.IdentityKind_IDENTITY_KIND_DEVICE,
 }
 
+// indicators are the authentication indicators of Kerberos as FreeIPA names them, and ours:
+// token and x509.
+var indicators = []string{"hardened", "idp", "otp", "passkey", "pkinit", "radius", "token", "x509"}
+
 var keyTypes = map[string]csr.KeyType{
 	"rsa": csr.RSA, "p256": csr.P256, "p384": csr.P384, "p521": csr.P521, "ed25519": csr.Ed25519,
 }

@@ -34,9 +34,10 @@ const (
 type IssuerClient interface {
 	// Issue returns the certificate for what the assertion states; for a repeat of a request
 	// already served, the certificate issued then, byte for byte.
-	// Errors: Malformed (request or message), Unauthenticated (assertion not believed, or the
-	// credential used up), Forbidden (the profile does not allow it), Busy, Unavailable
-	// (it could not be recorded: nothing was issued), Internal.
+	// Errors: Malformed (request or message), Unauthenticated (the credential is used up),
+	// Forbidden (the profile does not allow it), Busy, Unavailable (it could not be recorded:
+	// nothing was issued), Internal (among others: the assertion is not believed, or was used
+	// before; that is no fault of the client's).
 	Issue(ctx context.Context, in *IssueRequest, opts ...grpc.CallOption) (*IssueResponse, error)
 }
 
@@ -67,9 +68,10 @@ func (c *issuerClient) Issue(ctx context.Context, in *IssueRequest, opts ...grpc
 type IssuerServer interface {
 	// Issue returns the certificate for what the assertion states; for a repeat of a request
 	// already served, the certificate issued then, byte for byte.
-	// Errors: Malformed (request or message), Unauthenticated (assertion not believed, or the
-	// credential used up), Forbidden (the profile does not allow it), Busy, Unavailable
-	// (it could not be recorded: nothing was issued), Internal.
+	// Errors: Malformed (request or message), Unauthenticated (the credential is used up),
+	// Forbidden (the profile does not allow it), Busy, Unavailable (it could not be recorded:
+	// nothing was issued), Internal (among others: the assertion is not believed, or was used
+	// before; that is no fault of the client's).
 	Issue(context.Context, *IssueRequest) (*IssueResponse, error)
 	mustEmbedUnimplementedIssuerServer()
 }
