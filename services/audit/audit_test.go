@@ -3,7 +3,6 @@ package audit_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -149,30 +148,6 @@ func TestClean(t *testing.T) {
 		if len(got) > 256 || !utf8.ValidString(got) || !strings.HasSuffix(got, "…") {
 			t.Errorf("%d octets became %d: %q", len(long), len(got), got)
 		}
-	}
-}
-
-func TestStream(t *testing.T) {
-	var out bytes.Buffer
-	s := audit.NewStream(&out)
-	if err := s.Emit(audit.Entry{Seq: 7, JSON: []byte(`{"event":"x.y"}`)}); err != nil {
-		t.Fatal(err)
-	}
-	evil := "a\nb\u2028\x1b" + strings.Repeat("x", 1<<20)
-	if err := s.Tell(audit.Record{Time: at, Event: evil, Reason: evil, Detail: map[string]string{evil: evil}}); err != nil {
-		t.Fatal(err)
-	}
-	lines := bytes.Split(bytes.TrimSuffix(out.Bytes(), []byte("\n")), []byte("\n"))
-	if len(lines) != 2 {
-		t.Fatalf("%d lines, not 2", len(lines))
-	}
-	for _, l := range lines {
-		if !json.Valid(l) || bytes.ContainsAny(l, "\x1b\r") || len(l) > 4096 {
-			t.Errorf("line %.200q", l)
-		}
-	}
-	if !bytes.HasPrefix(lines[0], []byte(`{"seq":7,"hash":"00`)) {
-		t.Errorf("line %s", lines[0])
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -15,6 +16,8 @@ type Part struct {
 	Name string
 	// Run works until ctx ends, or until it is finished.
 	Run func(ctx context.Context) error
+	// Last gives it the time of the others: its context ends when all of them have returned.
+	Last bool
 }
 
 // Group runs the parts until all have returned, and returns the first error, with the name of
@@ -22,16 +25,35 @@ type Part struct {
 // nothing; one that returns because ctx has ended has not failed.
 func Group(ctx context.Context, parts ...Part) error {
 	g, inner := errgroup.WithContext(ctx)
+	last, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var others sync.WaitGroup
 	for _, p := range parts {
+		if p.Last {
+			g.Go(func() error { return p.run(last) })
+			continue
+		}
+		others.Add(1)
 		g.Go(func() error {
-			err := guarded(func() error { return p.Run(inner) })
-			if err == nil || inner.Err() != nil && errors.Is(err, context.Canceled) {
-				return nil
-			}
-			return fmt.Errorf("%s: %w", p.Name, err)
+			defer others.Done()
+			return p.run(inner)
 		})
 	}
+	g.Go(func() error {
+		others.Wait()
+		end()
+		return nil
+	})
 	return g.Wait()
+}
+
+// run returns the error of the part under its name, unless it is that ctx has ended.
+func (p Part) run(ctx context.Context) error {
+	err := guarded(func() error { return p.Run(ctx) })
+	if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", p.Name, err)
 }
 
 // panicError is a panic as an error: the other parts get their time to stop.

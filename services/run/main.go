@@ -47,12 +47,14 @@ func Usagef(format string, args ...any) error {
 // report of many.
 //
 // The first SIGINT or SIGTERM ends ctx, and cmd has 15 s to return; a second signal, or the
-// end of that time, exits with 1 at once. No other user can read this process's memory, and
-// no core is written.
+// end of that time, exits with 1 at once. SIGHUP does nothing unless cmd calls Hup, and a
+// write to a pipe that nobody reads is an error, on standard output too. No other user can
+// read this process's memory, and no core is written.
 func Main(name string, cmd func(ctx context.Context, args []string) error) {
 	if err := harden(); err != nil {
 		os.Exit(finish(name, os.Stderr, fmt.Errorf("protecting the process's memory: %w", err)))
 	}
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -118,13 +120,14 @@ func harden() error {
 }
 
 // Hup returns a channel that receives when a SIGHUP asks for a reload; several that come
-// close together count as one. It is never closed; signals are let go when ctx ends.
+// close together count as one. It is never closed; signals are let go when ctx ends, and do
+// nothing then.
 func Hup(ctx context.Context) <-chan struct{} {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
 	reload := make(chan struct{}, 1)
 	go func() { // ends with ctx
-		defer signal.Stop(signals)
+		defer signal.Stop(signals) // and SIGHUP is ignored again, as Main has set it
 		for {
 			select {
 			case <-ctx.Done():

@@ -73,6 +73,14 @@ func child(ctx context.Context, args []string) error {
 		<-reload
 		fmt.Println("reloading")
 		<-ctx.Done()
+		time.Sleep(100 * time.Millisecond) // Hup has let go
+		fmt.Println("stopping")
+		time.Sleep(100 * time.Millisecond)
+	case "pipe":
+		fmt.Println("running")
+		<-ctx.Done()
+		_, err := fmt.Println("for nobody")
+		return err
 	}
 	return nil
 }
@@ -140,7 +148,7 @@ func TestSignals(t *testing.T) {
 		{"fail", []step{{"running", syscall.SIGTERM}}, 1, "child: closing the store: disk full\n"},
 		{"stubborn", []step{{"running", syscall.SIGTERM}, {"stopping", syscall.SIGTERM}}, 1, "child: terminated came again while stopping: exiting at once\n"},
 		{"stubborn", []step{{"running", syscall.SIGINT}, {"stopping", syscall.SIGINT}}, 1, "child: interrupt came again while stopping: exiting at once\n"},
-		{"hup", []step{{"running", syscall.SIGHUP}, {"reloading", syscall.SIGTERM}}, 0, ""},
+		{"hup", []step{{"running", syscall.SIGHUP}, {"reloading", syscall.SIGTERM}, {"stopping", syscall.SIGHUP}}, 0, ""},
 	}
 	for _, c := range cases {
 		t.Run(fmt.Sprint(c.name, c.steps), func(t *testing.T) {
@@ -172,6 +180,35 @@ func TestSignals(t *testing.T) {
 				t.Errorf("ended after %v", took)
 			}
 		})
+	}
+}
+
+// Who closes a terminal or reloads what cannot reload does not end the process, and neither
+// does a reader of its output that goes away: the write is told.
+func TestOutlives(t *testing.T) {
+	cmd := command(t, "pipe")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if lines := bufio.NewScanner(stdout); !lines.Scan() {
+		t.Fatal(lines.Err(), stderr.String())
+	}
+	if err := errors.Join(stdout.Close(), cmd.Process.Signal(syscall.SIGHUP)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond) // for SIGHUP to do its worst
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if cmd.ProcessState.ExitCode() != 1 || stderr.String() != "child: write /dev/stdout: broken pipe\n" {
+		t.Errorf("%v, %q", cmd.ProcessState, stderr.String())
 	}
 }
 
@@ -300,5 +337,37 @@ func TestGroup(t *testing.T) {
 	err = run.Group(t.Context(), run.Part{Name: "odd", Run: func(context.Context) error { return context.Canceled }})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("odd: %v", err)
+	}
+}
+
+// A last part works until the others have returned, whatever made them, and fails like them.
+func TestGroupLast(t *testing.T) {
+	broken := errors.New("broken")
+	for name, fail := range map[string]error{"stopped": nil, "failed": broken} {
+		ctx, cancel := context.WithCancel(t.Context())
+		early := false
+		var order []string
+		err := run.Group(ctx,
+			run.Part{Name: "audit", Last: true, Run: func(ctx context.Context) error {
+				<-ctx.Done()
+				order = append(order, "last")
+				return nil
+			}},
+			run.Part{Name: "slow", Run: func(ctx context.Context) error {
+				<-ctx.Done()
+				time.Sleep(20 * time.Millisecond)
+				early = len(order) > 0
+				return ctx.Err()
+			}},
+			run.Part{Name: "first", Run: func(context.Context) error { cancel(); return fail }})
+		if !errors.Is(err, fail) || early || len(order) != 1 {
+			t.Errorf("%s: %v, ended early: %v, %v", name, err, early, order)
+		}
+	}
+	err := run.Group(t.Context(),
+		run.Part{Name: "audit", Last: true, Run: func(context.Context) error { return broken }},
+		run.Part{Name: "waits", Run: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }})
+	if err == nil || err.Error() != "audit: broken" {
+		t.Errorf("a last part failed: %v", err)
 	}
 }

@@ -1,5 +1,16 @@
 package store
 
+import "github.com/jackc/pgx/v5"
+
+// CheckTLS is checkTLS of a URL.
+func CheckTLS(url string) error {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return err
+	}
+	return checkTLS(config)
+}
+
 // Statements and Placeholders are the readers of SQL text.
 var (
 	Statements   = statements

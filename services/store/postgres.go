@@ -6,9 +6,11 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/estuary-pki/estuary/services/fault"
@@ -43,6 +45,9 @@ func openPostgres(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a store: %w", err) // pgx leaves the password out
 	}
+	if err := checkTLS(config); err != nil {
+		return nil, err
+	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
@@ -70,6 +75,28 @@ func openPostgres(ctx context.Context, c Config) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("opening the store at %s: %w", config.Host, err), pool.Close())
 	}
 	return db, nil
+}
+
+// checkTLS refuses a way to another machine on which somebody else could read the rows, or
+// answer in place of the server. sslmode=prefer, the default, is such a way: it goes on in
+// the clear when TLS fails.
+func checkTLS(config *pgx.ConnConfig) error {
+	ways := append([]*pgconn.FallbackConfig{{Host: config.Host, TLSConfig: config.TLSConfig}}, config.Fallbacks...)
+	for _, w := range ways {
+		if !isLocal(w.Host) && (w.TLSConfig == nil || w.TLSConfig.InsecureSkipVerify) {
+			return fmt.Errorf("opening a store: the way to %s is not verified TLS: add sslmode=verify-full and sslrootcert=/PATH/TO/CA.pem to the URL", w.Host)
+		}
+	}
+	return nil
+}
+
+// isLocal tells whether the host is this machine: a folder of unix sockets, or loopback.
+func isLocal(host string) bool {
+	if network, _ := pgconn.NetworkAddress(host, 0); network == "unix" || host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
 }
 
 func (s *server) close() error { return s.pool.Close() }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/services/mesh/meshtest"
 	"github.com/estuary-pki/estuary/services/store"
 	"github.com/estuary-pki/estuary/services/store/storetest"
 )
@@ -136,6 +139,55 @@ func TestServerSettings(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("%s is %q, error %v; want %q", name, got, err, want)
 		}
+	}
+}
+
+// Passwords and rows go to another machine under verified TLS, or not at all.
+func TestTLS(t *testing.T) {
+	for _, name := range []string{"PGHOST", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE"} {
+		t.Setenv(name, "")
+	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, meshtest.New(t).PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for url, refused := range map[string]bool{
+		"postgres://u:hush@db.example/x":                                                true,
+		"postgres://u:hush@db.example/x?sslmode=disable":                                true,
+		"postgres://u:hush@db.example/x?sslmode=allow":                                  true,
+		"postgres://u:hush@db.example/x?sslmode=prefer":                                 true,
+		"postgres://u:hush@db.example/x?sslmode=require":                                true,
+		"postgres://u:hush@db.example/x?sslmode=verify-ca&sslrootcert=" + ca:            true,
+		"postgres://u:hush@192.0.2.1/x":                                                 true,
+		"postgres://u:hush@[2001:db8::1]/x":                                             true,
+		"postgres://u:hush@localhost.example/x":                                         true,
+		"postgres://u:hush@127.0.0.1,db.example/x?sslmode=disable":                      true,
+		"postgres://u:hush@127.0.0.1/x?host=db.example":                                 true,
+		"postgresql://u:hush@db.example/x":                                              true,
+		"postgres://u:hush@db.example/x?sslmode=verify-full":                            false,
+		"postgres://u:hush@db.example/x?sslmode=verify-full&sslrootcert=" + ca:          false,
+		"postgres://u:hush@a.example,127.0.0.1/x?sslmode=verify-full&sslrootcert=" + ca: false,
+		"postgres://u:hush@127.0.0.1/x":                                                 false,
+		"postgres://u:hush@[::1]/x?sslmode=disable":                                     false,
+		"postgres://u:hush@localhost/x?sslmode=require":                                 false,
+		"postgres://u:hush@%2Frun%2Fpostgresql/x":                                       false,
+		"postgres:///x?host=/run/postgresql":                                            false,
+	} {
+		err := store.CheckTLS(url)
+		if (err != nil) != refused {
+			t.Errorf("%s: %v", url, err)
+		}
+		if err != nil && (!strings.Contains(err.Error(), "add sslmode=verify-full and sslrootcert=") || strings.Contains(err.Error(), "hush")) {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	t.Setenv("PGSSLMODE", "verify-full")
+	if err := store.CheckTLS("postgres://u:hush@db.example/x"); err != nil {
+		t.Errorf("by the environment: %v", err)
+	}
+	c := store.Config{URL: "postgres://u:hush@db.example/x?sslmode=disable", Holder: "x", Log: slog.New(slog.DiscardHandler)}
+	if _, err := store.Open(t.Context(), c); err == nil || !strings.HasPrefix(err.Error(), "opening a store: the way to db.example is not verified TLS") {
+		t.Errorf("opened: %v", err)
 	}
 }
 

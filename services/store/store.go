@@ -30,7 +30,8 @@ import (
 
 // Config says which store to open.
 type Config struct {
-	// URL is "sqlite:PATH" or a PostgreSQL URL, "postgres://USER:PASSWORD@HOST/DATABASE?…".
+	// URL is "sqlite:PATH" or a PostgreSQL URL, "postgres://USER:PASSWORD@HOST/DATABASE?…". To
+	// another machine it has to have sslmode=verify-full.
 	URL string
 	// Holder is the name of this process, which stands in the lock file of a SQLite store
 	// and is the application_name at PostgreSQL.

@@ -164,17 +164,17 @@ func TestReadSeesOneCommittedState(t *testing.T) {
 		if n := count(t, db); n != 0 {
 			t.Errorf("Read sees %d rows of an open transaction", n)
 		}
+		var commit sync.Once
 		err := db.Read(t.Context(), func(ctx context.Context, tx store.Tx) error {
 			for range 2 {
 				var n int
 				if err := tx.QueryRow(ctx, `SELECT count(*) FROM item`).Scan(&n); err != nil || n != 0 {
 					return fmt.Errorf("%d rows, error %w, in a snapshot from before the commit", n, err)
 				}
-				if read != nil {
+				commit.Do(func() {
 					close(read)
-					read = nil
 					writing.Wait()
-				}
+				})
 			}
 			return nil
 		})

@@ -50,21 +50,24 @@ func start(ctx context.Context, c *config.Admin, _ func() (*config.Admin, error)
 		return err
 	}
 	defer func() { _ = signer.Close() }()
+	stream := audit.NewStream(os.Stdout)
+	stream.Measure(set)
 	server, err := admin.New(admin.Config{
 		API: c.API, Tokens: validatorv1.NewTokenAdminClient(validator), Ledger: signerv1.NewLedgerAdminClient(signer),
 		ValidatorHealth: grpc_health_v1.NewHealthClient(validator), SignerHealth: grpc_health_v1.NewHealthClient(signer),
-		Audit: audit.NewStream(os.Stdout), Log: log, Metrics: set, Now: time.Now,
+		Audit: stream, Log: log, Metrics: set, Now: time.Now,
 	})
 	if err != nil {
 		return err
 	}
-	return listen(ctx, c, parts{server: server, validator: validator, signer: signer, log: log, set: set})
+	return listen(ctx, c, parts{server: server, validator: validator, signer: signer, stream: stream, log: log, set: set})
 }
 
 // parts is what the outermost layer needs of the others.
 type parts struct {
 	server            *admin.Server
 	validator, signer *grpc.ClientConn
+	stream            *audit.Stream
 	log               *slog.Logger
 	set               *metrics.Set
 }
@@ -77,12 +80,14 @@ func listen(ctx context.Context, c *config.Admin, p parts) error {
 	ops := run.NewOps(c.Ops, p.set)
 	ops.Check("validator", true, func(ctx context.Context) error { return mesh.Probe(ctx, p.validator) })
 	ops.Check("signer", true, func(ctx context.Context) error { return mesh.Probe(ctx, p.signer) })
+	ops.Check("audit stream", false, p.stream.Check)
 	if err := run.Notify(run.Ready); err != nil {
 		return err
 	}
 	return run.Group(ctx,
 		run.Part{Name: "admin", Run: func(ctx context.Context) error { return p.server.Serve(ctx, listener) }},
 		run.Part{Name: "ops", Run: ops.Run},
+		run.Part{Name: "audit stream", Run: p.stream.Run, Last: true},
 	)
 }
 

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -19,7 +21,7 @@ func commands() []command.Command {
 }
 
 // keyInit makes the validator's keys in a folder: assertion.key with its public half in
-// assertion.pub, mac.key and index.key. It overwrites nothing.
+// assertion.pub, mac.key and index.key. It makes all of them or none, and overwrites nothing.
 func keyInit(_ context.Context, args []string, out io.Writer) error {
 	flags := command.Flags()
 	dir := flags.String("dir", "", "")
@@ -29,19 +31,70 @@ func keyInit(_ context.Context, args []string, out io.Writer) error {
 	if err := os.MkdirAll(*dir, 0o700); err != nil {
 		return fmt.Errorf("making the folder: %w", err)
 	}
-	made, err := keyfile.NewAssertion(filepath.Join(*dir, "assertion.key"))
+	made, err := makeKeys(*dir)
 	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(*dir, "assertion.pub"), []byte(made.PublicKey+"\n"), 0o644); err != nil { //nolint:gosec // a public key is for everybody to read
-		return fmt.Errorf("writing the public key: %w", err)
-	}
-	if err := keyfile.NewHex(filepath.Join(*dir, "mac.key"), state.MACKeySize); err != nil {
-		return err
-	}
-	if err := keyfile.NewHex(filepath.Join(*dir, "index.key"), token.KeySize); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "made assertion.key (proposed key_id %s), assertion.pub, mac.key and index.key in %s\n", made.ID, *dir)
 	return err
+}
+
+// newFile is a file to be made, by something that overwrites nothing.
+type newFile struct {
+	path string
+	make func(path string) error
+}
+
+// makeKeys makes the four files, or none.
+func makeKeys(dir string) (made keyfile.Assertion, err error) {
+	err = makeAll([]newFile{
+		{filepath.Join(dir, "assertion.key"), func(path string) (err error) { made, err = keyfile.NewAssertion(path); return err }},
+		{filepath.Join(dir, "assertion.pub"), func(path string) error { return writePublic(path, made.PublicKey) }},
+		{filepath.Join(dir, "mac.key"), func(path string) error { return keyfile.NewHex(path, state.MACKeySize) }},
+		{filepath.Join(dir, "index.key"), func(path string) error { return keyfile.NewHex(path, token.KeySize) }},
+	})
+	return made, err
+}
+
+// makeAll makes the files. When one of them is there already, or cannot be made, it leaves
+// none of its own behind.
+func makeAll(files []newFile) error {
+	for _, f := range files {
+		switch _, err := os.Lstat(f.path); {
+		case err == nil:
+			return fmt.Errorf("%s exists already: nothing was made", f.path)
+		case !errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("looking for %s: %w", f.path, err)
+		}
+	}
+	for i, f := range files {
+		err := f.make(f.path)
+		if err == nil {
+			continue
+		}
+		ours := files[:i]
+		if !errors.Is(err, fs.ErrExist) { // else somebody else has made it since
+			ours = files[:i+1]
+		}
+		for _, f := range ours {
+			if gone := os.Remove(f.path); !errors.Is(gone, fs.ErrNotExist) {
+				err = errors.Join(err, gone)
+			}
+		}
+		return err
+	}
+	return nil
+}
+
+// writePublic writes the public key to a new file that everybody may read.
+func writePublic(path, key string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // a public key is for everybody to read
+	if err != nil {
+		return fmt.Errorf("creating the public key: %w", err)
+	}
+	_, err = f.WriteString(key + "\n")
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("writing the public key: %w", err)
+	}
+	return nil
 }

@@ -41,13 +41,15 @@ type parts struct {
 	state   *state.Store
 	hasher  *token.Hasher // nil when tokens are switched off
 	checker *token.Checker
+	stream  *audit.Stream
 	log     *slog.Logger
 	set     *metrics.Set
 }
 
 // start opens everything from the inside out and serves until ctx ends.
 func start(ctx context.Context, c *config.Config, _ func() (*config.Config, error)) error {
-	p := parts{log: run.NewLogger(c.Log, os.Stderr), set: metrics.NewSet()}
+	p := parts{log: run.NewLogger(c.Log, os.Stderr), set: metrics.NewSet(), stream: audit.NewStream(os.Stdout)}
+	p.stream.Measure(p.set)
 	slog.SetDefault(p.log)
 	macKey, err := secret.ReadKey(string(c.State.MACKey), state.MACKeySize)
 	if err != nil {
@@ -58,7 +60,7 @@ func start(ctx context.Context, c *config.Config, _ func() (*config.Config, erro
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	p.state, err = state.New(ctx, state.Config{DB: db, MACKey: macKey, Stream: audit.NewStream(os.Stdout), Log: p.log})
+	p.state, err = state.New(ctx, state.Config{DB: db, MACKey: macKey, Stream: p.stream, Log: p.log})
 	if err != nil {
 		return err
 	}
@@ -105,6 +107,7 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 	}
 	ops := run.NewOps(c.Ops, p.set)
 	ops.Check("state", true, p.state.Ping)
+	ops.Check("audit stream", false, p.stream.Check)
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err
@@ -112,6 +115,7 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 	return run.Group(ctx,
 		run.Part{Name: "mesh", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
 		run.Part{Name: "ops", Run: ops.Run},
+		run.Part{Name: "audit stream", Run: p.stream.Run, Last: true},
 	)
 }
 

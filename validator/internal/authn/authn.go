@@ -103,22 +103,22 @@ func New(c Config) (*Authenticator, error) {
 	return &Authenticator{c: c}, nil
 }
 
+// Screen refuses what Basic would refuse by its form and label alone: it costs no work on
+// the rest of the attempt. An Outcome that refuses nothing says nothing else.
+func (a *Authenticator) Screen(label string, token68 secret.Bytes) (Outcome, error) {
+	up, reason, err := a.open(label, token68)
+	up.password.Wipe()
+	return Outcome{Refused: reason}, err
+}
+
 // Basic says who offers this credential by HTTP Basic. A refused credential is an Outcome.
 // Errors are *fault.Error: Forbidden where the label, or the whole validator, does not
 // take such a credential; Busy and Unavailable where nothing is known of it.
 func (a *Authenticator) Basic(ctx context.Context, at Attempt) (Outcome, error) {
 	defer at.Token68.Wipe()
-	const op = "authn.Basic"
-	if _, ok := a.c.Labels[at.Label]; !ok {
-		return Outcome{}, fault.New(fault.Forbidden, op, "the label does not accept this kind of credential",
-			fmt.Errorf("label %q is not configured", at.Label))
-	}
-	if a.c.Tokens == nil {
-		return Outcome{}, fault.New(fault.Forbidden, op, "enrolment tokens are not accepted", nil)
-	}
-	up, reason := parseBasic(at.Token68)
-	if reason != "" {
-		return Outcome{Refused: reason}, nil
+	up, reason, err := a.open(at.Label, at.Token68)
+	if err != nil || reason != "" {
+		return Outcome{Refused: reason}, err
 	}
 	defer up.password.Wipe()
 	v, err := a.c.Tokens.Check(ctx, token.Attempt{User: up.user, Password: up.password, SPKISHA256: at.SPKISHA256})
@@ -136,6 +136,25 @@ func (a *Authenticator) Basic(ctx context.Context, at Attempt) (Outcome, error) 
 		out.Proof = a.prove(v, at)
 	}
 	return out, nil
+}
+
+// open returns what a credential holds that may be a token, or why it is refused. The
+// caller wipes the password.
+func (a *Authenticator) open(label string, token68 secret.Bytes) (up userPass, reason string, err error) {
+	const op = "authn.open"
+	if _, ok := a.c.Labels[label]; !ok {
+		return userPass{}, "", fault.New(fault.Forbidden, op, "the label does not accept this kind of credential",
+			fmt.Errorf("label %q is not configured", label))
+	}
+	if a.c.Tokens == nil {
+		return userPass{}, "", fault.New(fault.Forbidden, op, "enrolment tokens are not accepted", nil)
+	}
+	up, reason = parseBasic(token68)
+	if reason == "" && !token.HasForm(up.password.Reveal()) {
+		up.password.Wipe()
+		return userPass{}, string(token.ReasonForm), nil
+	}
+	return up, reason, nil
 }
 
 func (a *Authenticator) prove(v token.Verdict, at Attempt) Proof {

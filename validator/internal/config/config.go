@@ -39,7 +39,7 @@ type Assertion struct {
 
 // State is the [state] table.
 type State struct {
-	URL    config.Database `toml:"url" doc:"Database: sqlite:PATH for one validator, postgres://… for several."`
+	URL    config.Database `toml:"url" doc:"Database: sqlite:PATH for one validator, postgres://… for several; to another machine with sslmode=verify-full (and sslrootcert)."`
 	MACKey config.Path     `toml:"mac_key" doc:"File with 32 octets in hexadecimal, the key of the MAC that every row which authorises something carries. With another key the stored tokens are worthless."`
 }
 

@@ -7,6 +7,7 @@ package serve
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -33,6 +34,9 @@ import (
 const refused = "credential refused"
 
 const methodToken = "token"
+
+// keepTime is how long storing a record may take.
+const keepTime = 5 * time.Second
 
 // AuthenticatorConfig is what an Authenticator needs; every field is required.
 type AuthenticatorConfig struct {
@@ -64,39 +68,56 @@ func NewAuthenticator(c AuthenticatorConfig) (*Authenticator, error) {
 	return &Authenticator{c: c}, nil
 }
 
-// attempt is a message that could be read.
+// attempt is what is known of a message. What could not be read of it is empty.
 type attempt struct {
 	request attest.Request
 	address string
+	csrHash string // hexadecimal
 }
 
 // Authenticate implements the call. Who gets an assertion, and who is refused, is on record
 // before the answer leaves; when it cannot be recorded the answer is Unavailable.
 func (s *Authenticator) Authenticate(ctx context.Context, req *validatorv1.AuthenticateRequest) (*validatorv1.AuthenticateResponse, error) {
-	basic := req.GetCredential().GetBasic()
-	if basic == nil {
-		return nil, malformed("credential", errors.New("it holds none of a kind that is known"))
-	}
-	token68 := secret.Take(&basic.Token68)
-	defer token68.Wipe()
-	at, err := read(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	out, err := s.c.Authn.Basic(ctx, authn.Attempt{
-		Label: at.request.Label, Token68: token68, SPKISHA256: at.request.CSR.SPKISHA256(), ClientAddress: at.address,
-	})
-	if errors.Is(err, fault.Forbidden) {
+	at := attempt{request: attest.Request{Gateway: mesh.PeerName(ctx), Operation: req.GetOperation(), Label: req.GetLabel()}}
+	out, err := s.check(ctx, req, &at)
+	switch {
+	case errors.Is(err, fault.Malformed), errors.Is(err, fault.Forbidden):
 		return nil, s.refuse(ctx, at, authn.Outcome{Refused: fault.Public(err)}, err)
-	}
-	if err != nil {
+	case err != nil:
 		s.count("undecided")
 		return nil, fmt.Errorf("authenticating: %w", err)
-	}
-	if out.Refused != "" {
+	case out.Refused != "":
 		return nil, s.refuse(ctx, at, out, fault.New(fault.Unauthenticated, "serve.Authenticate", refused, nil))
 	}
 	return s.accept(ctx, at, out)
+}
+
+// check reads the message into at and says who offers its credential. What is cheap comes
+// first: only what may be a token is worth the check of a certificate request.
+func (s *Authenticator) check(ctx context.Context, req *validatorv1.AuthenticateRequest, at *attempt) (authn.Outcome, error) {
+	basic := req.GetCredential().GetBasic()
+	token68 := secret.Bytes{}
+	if basic != nil {
+		token68 = secret.Take(&basic.Token68)
+		defer token68.Wipe()
+	}
+	if err := at.read(req); err != nil {
+		return authn.Outcome{}, err
+	}
+	if basic == nil {
+		return authn.Outcome{}, malformed("credential", errors.New("it holds none of a kind that is known"))
+	}
+	if out, err := s.c.Authn.Screen(at.request.Label, token68); err != nil || out.Refused != "" {
+		return out, err
+	}
+	request, err := csr.Parse(req.GetCsrDer())
+	if err != nil {
+		return authn.Outcome{}, err
+	}
+	at.request.CSR = request
+	return s.c.Authn.Basic(ctx, authn.Attempt{
+		Label: at.request.Label, Token68: token68, SPKISHA256: request.SPKISHA256(), ClientAddress: at.address,
+	})
 }
 
 func (s *Authenticator) accept(ctx context.Context, at attempt, out authn.Outcome) (*validatorv1.AuthenticateResponse, error) {
@@ -106,7 +127,7 @@ func (s *Authenticator) accept(ctx context.Context, at attempt, out authn.Outcom
 	}
 	r := s.record(ctx, "credential.accepted", audit.Success, at, out)
 	r.Detail["assertion"] = hex.EncodeToString(sealed.ID)
-	if err := s.c.State.Record(ctx, r); err != nil {
+	if err := s.keep(ctx, r); err != nil {
 		s.count("undecided")
 		return nil, fmt.Errorf("recording an accepted credential: %w", err)
 	}
@@ -125,7 +146,7 @@ func (s *Authenticator) refuse(ctx context.Context, at attempt, out authn.Outcom
 	}
 	r := s.record(ctx, "credential.refused", audit.Refused, at, out)
 	r.Reason = out.Refused
-	if err := s.c.State.Record(ctx, r); err != nil {
+	if err := s.keep(ctx, r); err != nil {
 		s.count("undecided")
 		return fmt.Errorf("recording a refused credential: %w", err)
 	}
@@ -133,12 +154,19 @@ func (s *Authenticator) refuse(ctx context.Context, at attempt, out authn.Outcom
 	return answer
 }
 
+// keep stores a record, also when the caller has hung up: who tries a credential and leaves
+// is on record too.
+func (s *Authenticator) keep(ctx context.Context, r audit.Record) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
+	defer cancel()
+	return s.c.State.Record(ctx, r)
+}
+
 func (s *Authenticator) record(ctx context.Context, event, outcome string, at attempt, out authn.Outcome) audit.Record {
-	csrHash := at.request.CSR.SHA256()
 	r := audit.Record{
 		Time: s.c.Now(), Event: event, Outcome: outcome,
 		Actor: mesh.PeerName(ctx), Address: at.address, RequestID: mesh.RequestID(ctx),
-		Label: at.request.Label, CSRSHA256: hex.EncodeToString(csrHash[:]),
+		Label: at.request.Label, CSRSHA256: at.csrHash,
 		Identity: out.Identity, Method: methodToken, Detail: map[string]string{},
 	}
 	if out.TokenID != "" {
@@ -151,30 +179,27 @@ func (s *Authenticator) count(outcome string) {
 	s.c.Metrics.GetOrCreateCounter(fmt.Sprintf("estuary_validator_credentials_total{outcome=%q}", outcome)).Inc()
 }
 
-// read checks everything about a message but the credential.
-func read(ctx context.Context, req *validatorv1.AuthenticateRequest) (attempt, error) {
-	switch req.GetOperation() {
-	case assertionv1.Operation_OPERATION_ENROLL, assertionv1.Operation_OPERATION_REENROLL:
-	default:
-		return attempt{}, malformed("operation", fmt.Errorf("%d is unknown", req.GetOperation()))
-	}
-	if req.GetLabel() == "" {
-		return attempt{}, malformed("label", errors.New("it is empty"))
+// read takes everything from a message but the credential, and leaves the certificate
+// request unread.
+func (at *attempt) read(req *validatorv1.AuthenticateRequest) error {
+	if der := req.GetCsrDer(); len(der) > 0 {
+		sum := sha256.Sum256(der)
+		at.csrHash = hex.EncodeToString(sum[:])
 	}
 	address, err := netip.ParseAddr(req.GetChannel().GetClientAddress())
 	if err != nil {
-		return attempt{}, malformed("channel.client_address", errors.New("it is not an IP address"))
+		return malformed("channel.client_address", errors.New("it is not an IP address"))
 	}
-	request, err := csr.Parse(req.GetCsrDer())
-	if err != nil {
-		return attempt{}, err
+	at.address = address.Unmap().WithZone("").String()
+	switch req.GetOperation() {
+	case assertionv1.Operation_OPERATION_ENROLL, assertionv1.Operation_OPERATION_REENROLL:
+	default:
+		return malformed("operation", fmt.Errorf("%d is unknown", req.GetOperation()))
 	}
-	return attempt{
-		request: attest.Request{
-			Gateway: mesh.PeerName(ctx), Operation: req.GetOperation(), Label: req.GetLabel(), CSR: request,
-		},
-		address: address.Unmap().WithZone("").String(),
-	}, nil
+	if req.GetLabel() == "" {
+		return malformed("label", errors.New("it is empty"))
+	}
+	return nil
 }
 
 // malformed refuses a field of a message. The peer is shown why: it is a service of ours.

@@ -3,8 +3,10 @@ package serve_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -61,7 +63,7 @@ func TestAccepted(t *testing.T) {
 	if got[0].Time.IsZero() || !equal(got[0], want) {
 		t.Errorf("record %+v, not %+v", got[0], want)
 	}
-	if !strings.Contains(w.out.String(), `"credential.accepted"`) {
+	if !strings.Contains(w.told(t), `"credential.accepted"`) {
 		t.Error("the record is not on the stream")
 	}
 	if n := w.set.GetOrCreateCounter(`estuary_validator_credentials_total{outcome="accepted"}`).Get(); n != 1 {
@@ -157,33 +159,55 @@ func TestRefusalsAreAlike(t *testing.T) {
 	}
 }
 
-// What is wrong with the message is no refused credential: it is not on record, and the
-// credential is not looked at.
+// A message that cannot be read is refused and on record, with what is wrong and nothing of
+// what it says; the credential is not looked at.
 func TestMessages(t *testing.T) {
 	w := newWorld(t, options{})
 	made := w.create(t, &validatorv1.CreateTokenRequest{})
 	r := newCSR(t)
-	for name, change := range map[string]func(*validatorv1.AuthenticateRequest){
-		"no credential":     func(q *validatorv1.AuthenticateRequest) { q.Credential = nil },
-		"empty credential":  func(q *validatorv1.AuthenticateRequest) { q.Credential.Kind = nil },
-		"no request":        func(q *validatorv1.AuthenticateRequest) { q.CsrDer = nil },
-		"broken request":    func(q *validatorv1.AuthenticateRequest) { q.CsrDer[len(q.CsrDer)-1] ^= 1 },
-		"longer request":    func(q *validatorv1.AuthenticateRequest) { q.CsrDer = append(q.CsrDer, 0) },
-		"no operation":      func(q *validatorv1.AuthenticateRequest) { q.Operation = 0 },
-		"unknown operation": func(q *validatorv1.AuthenticateRequest) { q.Operation = 3 },
-		"no label":          func(q *validatorv1.AuthenticateRequest) { q.Label = "" },
-		"no channel":        func(q *validatorv1.AuthenticateRequest) { q.Channel = nil },
-		"address with port": func(q *validatorv1.AuthenticateRequest) { q.Channel.ClientAddress = "192.0.2.7:443" },
-		"address of a name": func(q *validatorv1.AuthenticateRequest) { q.Channel.ClientAddress = "host\n.example" },
+	for reason, changes := range map[string][]func(*validatorv1.AuthenticateRequest){
+		"field credential: it holds none of a kind that is known": {
+			func(q *validatorv1.AuthenticateRequest) { q.Credential = nil },
+			func(q *validatorv1.AuthenticateRequest) { q.Credential.Kind = nil },
+		},
+		"": { // that of services/csr
+			func(q *validatorv1.AuthenticateRequest) { q.CsrDer = nil },
+			func(q *validatorv1.AuthenticateRequest) { q.CsrDer[len(q.CsrDer)-1] ^= 1 },
+			func(q *validatorv1.AuthenticateRequest) { q.CsrDer = append(q.CsrDer, 0) },
+		},
+		"field operation: 0 is unknown": {func(q *validatorv1.AuthenticateRequest) { q.Operation = 0 }},
+		"field operation: 3 is unknown": {func(q *validatorv1.AuthenticateRequest) { q.Operation = 3 }},
+		"field label: it is empty":      {func(q *validatorv1.AuthenticateRequest) { q.Label = "" }},
+		"field channel.client_address: it is not an IP address": {
+			func(q *validatorv1.AuthenticateRequest) { q.Channel = nil },
+			func(q *validatorv1.AuthenticateRequest) { q.Channel.ClientAddress = "192.0.2.7:443" },
+			func(q *validatorv1.AuthenticateRequest) { q.Channel.ClientAddress = "host\n.example" },
+		},
 	} {
-		req := request(t, ":"+string(made.GetSecret()), r)
-		change(req)
-		if _, err := w.authn.Authenticate(t.Context(), req); !errors.Is(err, fault.Malformed) {
-			t.Errorf("%s: %v", name, err)
+		for i, change := range changes {
+			before := len(w.records(t, "credential.refused"))
+			req := request(t, ":"+string(made.GetSecret()), r)
+			change(req)
+			hash := ""
+			if len(req.GetCsrDer()) > 0 {
+				hash = fmt.Sprintf("%x", sha256.Sum256(req.GetCsrDer()))
+			}
+			if _, err := w.authn.Authenticate(t.Context(), req); !errors.Is(err, fault.Malformed) {
+				t.Errorf("%s, %d: %v", reason, i, err)
+			}
+			got := w.records(t, "credential.refused")
+			if len(got) != before+1 {
+				t.Fatalf("%s, %d: %d records", reason, i, len(got)-before)
+			}
+			last := got[before]
+			if last.Reason == "" || reason != "" && last.Reason != reason || last.CSRSHA256 != hash || last.Label != req.GetLabel() ||
+				last.Address != "" && last.Address != "192.0.2.7" || last.Actor != meshtest.Gateway || last.RequestID == "" {
+				t.Errorf("%s, %d: record %+v", reason, i, last)
+			}
 		}
 	}
-	if n := len(w.records(t, "credential.refused")) + len(w.records(t, "credential.accepted")); n != 0 {
-		t.Errorf("%d records", n)
+	if n := len(w.records(t, "credential.accepted")); n != 0 {
+		t.Errorf("%d accepted", n)
 	}
 	req := request(t, ":"+string(made.GetSecret()), r)
 	req.Operation, req.Channel.ClientAddress = assertionv1.Operation_OPERATION_REENROLL, "::ffff:192.0.2.8"
@@ -192,6 +216,37 @@ func TestMessages(t *testing.T) {
 	}
 	if got := w.records(t, "credential.accepted"); got[0].Address != "192.0.2.8" {
 		t.Errorf("address %q", got[0].Address)
+	}
+}
+
+// A password that cannot be a token does not cost the check of a certificate request.
+func TestFormComesFirst(t *testing.T) {
+	w := newWorld(t, options{})
+	req := request(t, "user:password", newCSR(t))
+	req.CsrDer = []byte("no request")
+	if _, err := w.authn.Authenticate(t.Context(), req); !errors.Is(err, fault.Unauthenticated) {
+		t.Errorf("%v", err)
+	}
+	if got := w.records(t, "credential.refused"); len(got) != 1 || got[0].Reason != string(token.ReasonForm) {
+		t.Errorf("records %+v", got)
+	}
+}
+
+// Who hangs up is on record like everybody else.
+func TestCallerHangsUp(t *testing.T) {
+	w := newWorld(t, options{})
+	made := w.create(t, &validatorv1.CreateTokenRequest{})
+	ctx := mesh.WithRequestID(t.Context(), hangsUp)
+	if _, err := w.authn.Authenticate(ctx, request(t, ":"+string(made.GetSecret()), newCSR(t))); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.authn.Authenticate(ctx, request(t, "user:password", newCSR(t))); !errors.Is(err, fault.Unauthenticated) {
+		t.Error(err)
+	}
+	for _, event := range []string{"credential.accepted", "credential.refused"} {
+		if n := len(w.records(t, event)); n != 1 {
+			t.Errorf("%s: %d records", event, n)
+		}
 	}
 }
 

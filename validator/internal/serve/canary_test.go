@@ -42,7 +42,7 @@ func TestSecretsStayInside(t *testing.T) {
 			if got := w.records(t, "credential.accepted"); len(got) != 1 {
 				t.Errorf("%d accepted", len(got))
 			}
-			places := map[string]string{"log and audit stream": w.out.String(), "errors": errs.String(), "database": w.dump(t)}
+			places := map[string]string{"log and audit stream": w.told(t), "errors": errs.String(), "database": w.dump(t)}
 			for place, text := range w.files(t) {
 				places[place] = text
 			}

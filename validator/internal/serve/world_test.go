@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -24,7 +25,9 @@ import (
 	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
 	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/audit/audittest"
 	"github.com/estuary-pki/estuary/services/csr"
+	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/services/mesh/meshtest"
 	"github.com/estuary-pki/estuary/services/secret"
 	"github.com/estuary-pki/estuary/services/store"
@@ -41,6 +44,7 @@ const realm = "LAB.TEST"
 // world is a whole validator behind a real mesh, put together as the command does.
 type world struct {
 	server  *meshtest.Server
+	stream  *audit.Stream // to out
 	db      *store.DB
 	path    string // of the database
 	set     *metrics.Set
@@ -49,6 +53,7 @@ type world struct {
 	authn   validatorv1.AuthenticatorClient
 	admin   validatorv1.TokenAdminClient
 	mu      sync.Mutex
+	hangUp  func()        // guarded by mu; called at the next look at the clock
 	elapsed time.Duration // guarded by mu; how far the validator's clock is ahead
 }
 
@@ -61,6 +66,9 @@ type options struct {
 func (w *world) now() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.hangUp != nil {
+		w.hangUp()
+	}
 	return time.Now().Add(w.elapsed)
 }
 
@@ -77,9 +85,10 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	url := storetest.SQLite(t)
 	w := &world{db: storetest.Open(t, url), path: strings.TrimPrefix(url, "sqlite:"), set: metrics.NewSet()}
+	w.stream = audit.NewStream(&w.out)
 	log := slog.New(slog.NewJSONHandler(&w.out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	st := must(state.New(t.Context(), state.Config{
-		DB: w.db, MACKey: secret.New(make([]byte, state.MACKeySize)), Stream: audit.NewStream(&w.out), Log: log,
+		DB: w.db, MACKey: secret.New(make([]byte, state.MACKeySize)), Stream: w.stream, Log: log,
 	}))(t)
 	var hasher *token.Hasher
 	var checker *token.Checker
@@ -112,7 +121,7 @@ func newWorld(t *testing.T, o options) *world {
 			validatorv1.TokenAdmin_ServiceDesc.ServiceName:    {meshtest.Admin},
 		},
 		Register: func(r grpc.ServiceRegistrar) {
-			validatorv1.RegisterAuthenticatorServer(r, authenticator)
+			validatorv1.RegisterAuthenticatorServer(r, hasty{authenticator, w})
 			validatorv1.RegisterTokenAdminServer(r, admin)
 		},
 	})
@@ -120,6 +129,40 @@ func newWorld(t *testing.T, o options) *world {
 	w.authn = validatorv1.NewAuthenticatorClient(server.Dial(t, meshtest.Gateway))
 	w.admin = validatorv1.NewTokenAdminClient(server.Dial(t, meshtest.Admin))
 	return w
+}
+
+// hasty is the service with a caller who hangs up when the request id says so, as soon as the
+// validator has looked at the clock: behind the last look into the database.
+type hasty struct {
+	validatorv1.AuthenticatorServer
+	w *world
+}
+
+func (h hasty) Authenticate(ctx context.Context, req *validatorv1.AuthenticateRequest) (*validatorv1.AuthenticateResponse, error) {
+	if mesh.RequestID(ctx) != hangsUp {
+		return h.AuthenticatorServer.Authenticate(ctx, req)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	h.w.mu.Lock()
+	h.w.hangUp = cancel
+	h.w.mu.Unlock()
+	resp, err := h.AuthenticatorServer.Authenticate(ctx, req)
+	if ctx.Err() == nil {
+		return nil, errors.New("nobody looked at the clock")
+	}
+	return resp, err
+}
+
+// hangsUp is the request id of a caller who does.
+const hangsUp = "hangs-up"
+
+// told returns the log and the audit stream.
+func (w *world) told(t *testing.T) string {
+	t.Helper()
+	if err := audittest.Flush(w.stream); err != nil {
+		t.Error(err)
+	}
+	return w.out.String()
 }
 
 func must[T any](v T, err error) func(*testing.T) T {
