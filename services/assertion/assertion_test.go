@@ -358,6 +358,16 @@ func TestEnding(t *testing.T) {
 			t.Errorf("within %d days: %v, want %d", days, got, want)
 		}
 	}
+	if n := l.opener.Usable(); n != 2 {
+		t.Errorf("%d keys are usable, not 2", n)
+	}
+	late.NotAfter = now.Add(-time.Second)
+	if err := l.opener.SetKeys([]assertion.PublicKey{late, l.public}); err != nil {
+		t.Fatal(err)
+	}
+	if n := l.opener.Usable(); n != 1 {
+		t.Errorf("%d keys are usable, not 1", n)
+	}
 }
 
 func TestKeyFiles(t *testing.T) {

@@ -90,6 +90,11 @@ func (o *Opener) Ending(d time.Duration) []string {
 	return ids
 }
 
+// Usable returns the number of keys that have not ended. With none, nothing can be issued.
+func (o *Opener) Usable() int {
+	return len(*o.keys.Load()) - len(o.Ending(0))
+}
+
 // Expect is what an assertion has to be about.
 type Expect struct {
 	// Gateway is the mesh name of the peer that presents it.

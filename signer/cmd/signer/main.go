@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -112,6 +113,7 @@ func listen(ctx context.Context, c *config.Config, l parts) error {
 	ops := run.NewOps(c.Ops, l.set)
 	ops.Check("ledger", true, l.services.CheckLedger)
 	ops.Check("key", true, l.services.CheckKey)
+	ops.Check("validators", true, l.checkUsable)
 	ops.Check("validator keys", false, l.checkKeys)
 	ops.Check("audit stream", false, l.stream.Check)
 	server.SetServing(true)
@@ -133,6 +135,14 @@ const warnBefore = 14 * 24 * time.Hour
 func (l parts) checkKeys(context.Context) error {
 	if ids := l.opener.Ending(warnBefore); len(ids) > 0 {
 		return fmt.Errorf("validators' keys end within 14 days or have ended: %s", strings.Join(ids, ", "))
+	}
+	return nil
+}
+
+// checkUsable tells that no validator would be believed.
+func (l parts) checkUsable(context.Context) error {
+	if l.opener.Usable() == 0 {
+		return errors.New("every validator's key has ended: [[validator]] needs a new one")
 	}
 	return nil
 }
