@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
-	"time"
 
 	"github.com/VictoriaMetrics/metrics"
-	"golang.org/x/sys/unix"
 
+	"github.com/estuary-pki/estuary/services/reload"
 	"github.com/estuary-pki/estuary/services/secret"
 )
 
@@ -21,14 +19,7 @@ import (
 // the new ones cannot be used, the old ones stay, one line is logged for each change of the
 // files, and estuary_mesh_reload_errors_total counts it.
 type TLS struct {
-	config Config
-	log    *slog.Logger
-	failed *metrics.Counter
-
-	mu      sync.Mutex
-	current *material // guarded by mu
-	seen    stamps    // guarded by mu; of the files when they were last read
-	bad     bool      // guarded by mu; what was read last could not be used
+	files *reload.Files[*material]
 }
 
 // material is what the three files hold at one time. It is never changed.
@@ -45,15 +36,24 @@ func LoadTLS(c Config, log *slog.Logger, set *metrics.Set) (*TLS, error) {
 	if log == nil || set == nil {
 		return nil, errors.New("loading mesh certificate: log or metrics missing")
 	}
-	t := &TLS{
-		config: c, log: log,
-		failed: set.GetOrCreateCounter("estuary_mesh_reload_errors_total"),
-		seen:   c.stamps(),
-	}
-	var err error
-	if t.current, err = c.read(); err != nil {
+	failed := set.GetOrCreateCounter("estuary_mesh_reload_errors_total")
+	files, err := reload.Open(reload.Config[*material]{
+		Paths: []string{string(c.Certificate), string(c.Key), string(c.CA)},
+		Read:  c.read,
+		Loaded: func(fresh *material) {
+			log.Info("mesh certificate loaded", slog.String("name", fresh.name),
+				slog.Time("not_after", fresh.certificate.Leaf.NotAfter))
+		},
+		Kept: func(current *material, err error) {
+			failed.Inc()
+			log.Error("mesh certificate not loaded, the old one stays", slog.String("error", err.Error()),
+				slog.Time("not_after", current.certificate.Leaf.NotAfter))
+		},
+	})
+	if err != nil {
 		return nil, err
 	}
+	t := &TLS{files: files}
 	set.GetOrCreateGauge("estuary_mesh_certificate_not_after_seconds", func() float64 {
 		return float64(t.material().certificate.Leaf.NotAfter.Unix())
 	})
@@ -64,30 +64,7 @@ func LoadTLS(c Config, log *slog.Logger, set *metrics.Set) (*TLS, error) {
 func (t *TLS) Name() string { return t.material().name }
 
 // material returns what the files hold now, or held when they could last be used.
-func (t *TLS) material() *material {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	seen := t.config.stamps()
-	// What was bad is read every time: a file that is written in two steps within one tick
-	// of the file system's clock must not stay bad for ever.
-	if seen == t.seen && !t.bad {
-		return t.current
-	}
-	fresh, err := t.config.read()
-	again := t.bad && seen == t.seen
-	t.seen, t.bad = seen, err != nil
-	switch {
-	case err == nil:
-		t.current = fresh
-		t.log.Info("mesh certificate loaded", slog.String("name", fresh.name),
-			slog.Time("not_after", fresh.certificate.Leaf.NotAfter))
-	case !again:
-		t.failed.Inc()
-		t.log.Error("mesh certificate not loaded, the old one stays", slog.String("error", err.Error()),
-			slog.Time("not_after", t.current.certificate.Leaf.NotAfter))
-	}
-	return t.current
-}
+func (t *TLS) material() *material { return t.files.Current() }
 
 // read returns what the files hold.
 func (c Config) read() (*material, error) {
@@ -135,27 +112,4 @@ func (m *material) verify() error {
 		Roots: m.authorities, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	return err
-}
-
-// stamps tell whether files have changed since they were read. A file that is not there has
-// the zero value.
-type stamps [3]struct {
-	device, inode uint64
-	size          int64
-	modified      time.Duration
-	changed       time.Duration
-}
-
-func (c Config) stamps() stamps {
-	var all stamps
-	for i, path := range []string{string(c.Certificate), string(c.Key), string(c.CA)} {
-		var st unix.Stat_t
-		if unix.Stat(path, &st) != nil {
-			continue // reading it says why
-		}
-		s := &all[i]
-		s.device, s.inode, s.size = st.Dev, st.Ino, st.Size
-		s.modified, s.changed = time.Duration(st.Mtim.Nano()), time.Duration(st.Ctim.Nano())
-	}
-	return all
 }

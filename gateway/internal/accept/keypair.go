@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/estuary-pki/estuary/services/reload"
 	"github.com/estuary-pki/estuary/services/secret"
 )
 
@@ -23,14 +23,8 @@ const maxCertificates = 256 << 10
 // estuary_gateway_certificate_reload_errors_total counts it.
 type keyPair struct {
 	certificate, key string
-	log              *slog.Logger
-	failed           *metrics.Counter
 	now              func() time.Time
-
-	mu     sync.Mutex // guards what follows
-	loaded *loadedPair
-	seen   stamps // of the files when they were last read
-	bad    error  // why they could not be used then
+	files            *reload.Files[*loadedPair]
 }
 
 // loadedPair is what the files held at one time. It is never changed.
@@ -40,20 +34,23 @@ type loadedPair struct {
 	endPoint    []byte            // tls-server-end-point of the leaf; nil where it has none
 }
 
-// stamps tell whether a file may have changed.
-type stamps [2]struct {
-	modified time.Time
-	size     int64
-}
-
 func loadKeyPair(certificate, key string, log *slog.Logger, set *metrics.Set, now func() time.Time) (*keyPair, error) {
-	p := &keyPair{
-		certificate: certificate, key: key, log: log, now: now,
-		failed: set.GetOrCreateCounter("estuary_gateway_certificate_reload_errors_total"),
-	}
-	p.seen = p.stat()
+	p := &keyPair{certificate: certificate, key: key, now: now}
+	failed := set.GetOrCreateCounter("estuary_gateway_certificate_reload_errors_total")
 	var err error
-	if p.loaded, err = p.read(); err != nil {
+	p.files, err = reload.Open(reload.Config[*loadedPair]{
+		Paths: []string{certificate, key},
+		Read:  p.read,
+		Loaded: func(fresh *loadedPair) {
+			log.Info("server certificate loaded", slog.Time("not_after", fresh.certificate.Leaf.NotAfter))
+		},
+		Kept: func(current *loadedPair, err error) {
+			failed.Inc()
+			log.Error("server certificate not loaded, the old one stays", slog.Any("err", err),
+				slog.Time("not_after", current.certificate.Leaf.NotAfter))
+		},
+	})
+	if err != nil {
 		return nil, err
 	}
 	set.GetOrCreateGauge("estuary_gateway_certificate_not_after_seconds", func() float64 {
@@ -63,55 +60,20 @@ func loadKeyPair(certificate, key string, log *slog.Logger, set *metrics.Set, no
 }
 
 // current returns what the files hold now, or held when they could last be used.
-func (p *keyPair) current() *loadedPair {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	seen := p.stat()
-	// What was bad is read every time: a file that is written in two steps within one tick
-	// of the file system's clock must not stay bad for ever.
-	if seen == p.seen && p.bad == nil {
-		return p.loaded
-	}
-	fresh, err := p.read()
-	again := p.bad != nil && seen == p.seen
-	p.seen, p.bad = seen, err
-	switch {
-	case err == nil:
-		p.loaded = fresh
-		p.log.Info("server certificate loaded", slog.Time("not_after", fresh.certificate.Leaf.NotAfter))
-	case !again:
-		p.failed.Inc()
-		p.log.Error("server certificate not loaded, the old one stays", slog.Any("err", err),
-			slog.Time("not_after", p.loaded.certificate.Leaf.NotAfter))
-	}
-	return p.loaded
-}
+func (p *keyPair) current() *loadedPair { return p.files.Current() }
 
 // check returns what an operator has to know of the certificate.
 func (p *keyPair) check() error {
-	leaf := p.current().certificate.Leaf
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	leaf, bad := p.current().certificate.Leaf, p.files.Bad()
 	switch now := p.now(); {
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("the server certificate ended on %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("the server certificate begins on %s", leaf.NotBefore.UTC().Format(time.RFC3339))
-	case p.bad != nil:
-		return fmt.Errorf("the old server certificate is in use: %w", p.bad)
+	case bad != nil:
+		return fmt.Errorf("the old server certificate is in use: %w", bad)
 	}
 	return nil
-}
-
-// stat returns the stamps of both files; those of a missing file are zero.
-func (p *keyPair) stat() stamps {
-	var s stamps
-	for i, name := range []string{p.certificate, p.key} {
-		if info, err := os.Stat(name); err == nil {
-			s[i].modified, s[i].size = info.ModTime(), info.Size()
-		}
-	}
-	return s
 }
 
 func (p *keyPair) read() (*loadedPair, error) {

@@ -4,14 +4,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/estuary-pki/estuary/gateway/internal/config"
+	"github.com/estuary-pki/estuary/services/reload"
 	"github.com/estuary-pki/estuary/services/secret"
 )
 
@@ -22,26 +21,26 @@ import (
 type files struct {
 	paths   config.AdminTLS
 	require bool // a client certificate is the only credential
-	log     *slog.Logger
-	failed  *metrics.Counter
-
-	mu      sync.Mutex
-	current *tls.Config    // guarded by mu; never changed once it is here
-	seen    [3]fs.FileInfo // guarded by mu; of the files when current was read
-	bad     [3]fs.FileInfo // guarded by mu; of the files that were last found unusable
+	configs *reload.Files[*tls.Config]
 }
 
 // openFiles reads the files for the first time.
 func openFiles(c config.AdminAPI, log *slog.Logger, set *metrics.Set) (*files, error) {
-	f := &files{
-		paths:   c.TLS,
-		require: len(c.BearerToken.Tokens) == 0,
-		log:     log,
-		failed:  set.GetOrCreateCounter("estuary_admin_reload_errors_total"),
-	}
-	f.seen = f.stat()
+	f := &files{paths: c.TLS, require: len(c.BearerToken.Tokens) == 0}
+	failed := set.GetOrCreateCounter("estuary_admin_reload_errors_total")
 	var err error
-	if f.current, err = f.read(); err != nil {
+	f.configs, err = reload.Open(reload.Config[*tls.Config]{
+		Paths: []string{string(f.paths.Certificate), string(f.paths.Key), string(f.paths.ClientCA)},
+		Read:  f.read,
+		Loaded: func(next *tls.Config) {
+			log.Info("admin certificate loaded", slog.Time("not_after", next.Certificates[0].Leaf.NotAfter))
+		},
+		Kept: func(_ *tls.Config, err error) {
+			failed.Inc()
+			log.Error("admin certificate not loaded, the old one stays", slog.Any("error", err))
+		},
+	})
+	if err != nil {
 		return nil, err
 	}
 	set.GetOrCreateGauge("estuary_admin_certificate_not_after_seconds", func() float64 {
@@ -61,26 +60,7 @@ func (f *files) serverConfig() *tls.Config {
 }
 
 // fresh returns the configuration for one handshake.
-func (f *files) fresh() *tls.Config {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	seen := f.stat()
-	if same(seen, f.seen) {
-		return f.current
-	}
-	next, err := f.read()
-	if err != nil {
-		if !same(seen, f.bad) {
-			f.failed.Inc()
-			f.log.Error("admin certificate not loaded, the old one stays", slog.Any("error", err))
-			f.bad = seen
-		}
-		return f.current
-	}
-	f.log.Info("admin certificate loaded", slog.Time("not_after", next.Certificates[0].Leaf.NotAfter))
-	f.current, f.seen = next, seen
-	return next
-}
+func (f *files) fresh() *tls.Config { return f.configs.Current() }
 
 // read returns the configuration that the files make.
 func (f *files) read() (*tls.Config, error) {
@@ -120,31 +100,4 @@ func (f *files) read() (*tls.Config, error) {
 		return nil, fmt.Errorf("reading admin client authorities %s: no certificate in PEM", f.paths.ClientCA)
 	}
 	return c, nil
-}
-
-// stat returns what tells whether the files have changed; nil where there is no file, and
-// reading it says why.
-func (f *files) stat() [3]fs.FileInfo {
-	var all [3]fs.FileInfo
-	for i, path := range []string{string(f.paths.Certificate), string(f.paths.Key), string(f.paths.ClientCA)} {
-		if info, err := os.Stat(path); err == nil {
-			all[i] = info
-		}
-	}
-	return all
-}
-
-func same(a, b [3]fs.FileInfo) bool {
-	for i := range a {
-		if a[i] == nil || b[i] == nil {
-			if a[i] != b[i] {
-				return false
-			}
-			continue
-		}
-		if !os.SameFile(a[i], b[i]) || a[i].Size() != b[i].Size() || !a[i].ModTime().Equal(b[i].ModTime()) {
-			return false
-		}
-	}
-	return true
 }
