@@ -2,11 +2,11 @@ package secret
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+
+	"github.com/estuary-pki/estuary/services/newfile"
 )
 
 const maxFile = 64 << 10
@@ -59,26 +59,8 @@ func ReadKey(path string, size int) (Bytes, error) {
 // WriteNew writes a secret to a new file of mode 0600 and waits until it is on the disk.
 // An existing file is never overwritten: the error is fs.ErrExist then.
 func WriteNew(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("creating secret: %w", err)
-	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing secret %s: %w", path, errors.Join(err, os.Remove(path)))
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes a new name durable: without it a crash can lose a file whose contents
-// are on the disk.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("opening folder: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("syncing folder %s: %w", dir, err)
+	if err := newfile.Write(newfile.File{Path: path, Data: data, Mode: newfile.Secret}); err != nil {
+		return fmt.Errorf("writing secret: %w", err)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/estuary-pki/estuary/signer/internal/newfile"
+	"github.com/estuary-pki/estuary/services/newfile"
 )
 
 // Import takes the certificate that another authority issued for the key of an earlier

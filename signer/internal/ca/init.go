@@ -10,9 +10,9 @@ import (
 	"math/big"
 	"time"
 
+	"github.com/estuary-pki/estuary/services/newfile"
 	"github.com/estuary-pki/estuary/signer/internal/dn"
 	"github.com/estuary-pki/estuary/signer/internal/key"
-	"github.com/estuary-pki/estuary/signer/internal/newfile"
 )
 
 // Options describe the authority to make.

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/estuary-pki/estuary/services/newfile"
 	"github.com/estuary-pki/estuary/services/secret"
 	"github.com/estuary-pki/estuary/signer/internal/key"
-	"github.com/estuary-pki/estuary/signer/internal/newfile"
 )
 
 // pair returns the two files of a holder, the key first: a service that looks between the

@@ -18,10 +18,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/estuary-pki/estuary/services/newfile"
 	"github.com/estuary-pki/estuary/services/secret"
 	"github.com/estuary-pki/estuary/signer/internal/ca"
 	"github.com/estuary-pki/estuary/signer/internal/key"
-	"github.com/estuary-pki/estuary/signer/internal/newfile"
 )
 
 // Names of the authority's files in its folder. A service's are NAME.crt and NAME.key.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/estuary-pki/estuary/services/command"
+	"github.com/estuary-pki/estuary/services/newfile"
 	"github.com/estuary-pki/estuary/services/run"
 	"github.com/estuary-pki/estuary/validator/internal/keyfile"
 	"github.com/estuary-pki/estuary/validator/internal/state"
@@ -88,13 +89,5 @@ func makeAll(files []newFile) error {
 
 // writePublic writes the public key to a new file that everybody may read.
 func writePublic(path, key string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // a public key is for everybody to read
-	if err != nil {
-		return fmt.Errorf("creating the public key: %w", err)
-	}
-	_, err = f.WriteString(key + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing the public key: %w", err)
-	}
-	return nil
+	return newfile.Write(newfile.File{Path: path, Data: []byte(key + "\n"), Mode: newfile.Open})
 }

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/estuary-pki/estuary/signer/internal/newfile"
+	"github.com/estuary-pki/estuary/services/newfile"
 )
 
 func TestWriteAllOrNothing(t *testing.T) {

@@ -1,7 +1,7 @@
 // Package newfile turns a set of contents into files that did not exist before, all or none of them.
 //
-// ca and meshca make keys and certificates with it: half a pair is worse than none, and
-// overwriting a key cannot be undone.
+// Whoever makes keys and certificates writes them with it: half a pair is worse than none,
+// and overwriting a key cannot be undone. Package secret writes single keys with it.
 package newfile
 
 import (
@@ -77,7 +77,8 @@ func create(f File) error {
 	return syncFolder(filepath.Dir(f.Path))
 }
 
-// syncFolder makes a new name durable.
+// syncFolder makes a new name durable: without it a crash can lose a file whose contents
+// are on the disk.
 func syncFolder(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
