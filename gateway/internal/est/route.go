@@ -9,31 +9,21 @@ import (
 	"strings"
 
 	"github.com/estuary-pki/estuary/gateway/internal/problem"
+	"github.com/estuary-pki/estuary/services/label"
 )
 
-// maxLabel is the longest label, in octets.
-const maxLabel = 64
-
-// reserved are the names that no label may have: operations of RFC 7030 section 3.2.2 and
-// RFC 8295 section 2, with the segments of their longer paths, and the draft for renewal
-// information.
-var reserved = []string{
-	"cacerts", "simpleenroll", "simplereenroll", "fullcmc", "serverkeygen", "csrattrs",
-	"pal", "eecerts", "crls", "symmetrickeys", "firmware", "tamp", "return", "renewal-info",
-}
-
 // CheckLabel returns what is wrong with a label.
-func CheckLabel(label string) error {
+func CheckLabel(name string) error {
 	switch {
-	case label == "":
+	case name == "":
 		return errors.New("is missing")
-	case len(label) > maxLabel:
+	case len(name) > label.Max:
 		return errors.New("is longer than 64 octets")
-	case !plain(label):
+	case !label.Plain(name):
 		return errors.New("may hold letters, digits and - . _ ~ only")
-	case strings.Trim(label, ".") == "":
+	case strings.Trim(name, ".") == "":
 		return errors.New("may not consist of dots")
-	case slices.Contains(reserved, strings.ToLower(label)):
+	case label.Reserved(name):
 		return errors.New("is the name of an EST operation")
 	}
 	return nil
@@ -62,18 +52,18 @@ var operations = map[string]operation{
 
 // route finds label and operation and checks the method. The error is a *problem.Problem.
 func (h *Handler) route(c *call) (operation, error) {
-	label, name, ok := parsePath(c.http.URL.EscapedPath())
+	asked, name, ok := parsePath(c.http.URL.EscapedPath())
 	if !ok {
 		return operation{}, &problem.Problem{Status: http.StatusNotFound, Text: "There is nothing here. EST is at /.well-known/est/OPERATION and /.well-known/est/LABEL/OPERATION."}
 	}
-	if label == "" {
-		label = h.defaultLabel
+	if asked == "" {
+		asked = h.defaultLabel
 	}
-	layout, ok := h.layouts[label]
+	layout, ok := h.layouts[asked]
 	if !ok {
 		return operation{}, &problem.Problem{Status: http.StatusNotFound, Text: "This label is not served."}
 	}
-	c.label, c.layout = label, layout
+	c.label, c.layout = asked, layout
 	do, ok := operations[name]
 	if !ok {
 		return operation{}, &problem.Problem{Status: http.StatusNotFound, Text: "There is no such EST operation."}
@@ -89,15 +79,15 @@ func (h *Handler) route(c *call) (operation, error) {
 	return do, nil
 }
 
-// parsePath splits the path of a URL, as it was sent, into label, empty when there is none,
+// parsePath splits the path of a URL, as it was sent, into the label asked for, empty when there is none,
 // and operation. An octet that is sent percent-encoded is the octet itself (RFC 3986 section
 // 6.2.2.2), unless it could not stand in a name, such as an encoded slash. There is no other
 // magic: an empty segment, and thus a slash at the end, makes another resource.
-func parsePath(escaped string) (label, name string, ok bool) {
+func parsePath(escaped string) (asked, name string, ok bool) {
 	parts := strings.Split(escaped, "/")
 	for i, part := range parts {
 		plainPart, err := url.PathUnescape(part)
-		if err != nil || (i > 0 && !plain(plainPart)) {
+		if err != nil || (i > 0 && !label.Plain(plainPart)) {
 			return "", "", false
 		}
 		parts[i] = plainPart
@@ -109,10 +99,4 @@ func parsePath(escaped string) (label, name string, ok bool) {
 		return "", parts[3], true
 	}
 	return parts[3], parts[4], true
-}
-
-// plain tells whether s consists of unreserved characters (RFC 3986 section 2.3), and of
-// one at least.
-func plain(s string) bool {
-	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~") == ""
 }

@@ -13,6 +13,7 @@ import (
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/csr"
+	"github.com/estuary-pki/estuary/services/label"
 	"github.com/estuary-pki/estuary/signer/internal/dn"
 )
 
@@ -121,16 +122,12 @@ func checkIndicators(key string, list []string, add add) {
 	}
 }
 
-func checkLabel(label string, add add) {
-	// Unreserved characters of RFC 3986 section 2.3: the label is a path segment.
-	bad := func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._~", r)
-	}
+func checkLabel(name string, add add) {
 	switch {
-	case label == "" || len(label) > 64 || strings.IndexFunc(label, bad) >= 0 || strings.Trim(label, ".") == "":
+	case !label.Plain(name) || len(name) > label.Max || strings.Trim(name, ".") == "":
 		add("label", "has to be 1 to 64 letters, digits, '-', '.', '_' and '~'")
-	case slices.Contains(reservedLabels, strings.ToLower(label)):
-		add("label", "%q is the name of an EST operation", label)
+	case label.Reserved(name):
+		add("label", "%q is the name of an EST operation", name)
 	}
 }
 

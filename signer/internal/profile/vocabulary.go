@@ -113,13 +113,6 @@ func unfitAttribute(oid string) string {
 	return ""
 }
 
-// reservedLabels are the last segments of EST paths (RFC 7030 section 3.2.2, RFC 8295
-// section 1.1, renewal information), which no label may be.
-var reservedLabels = []string{
-	"cacerts", "simpleenroll", "simplereenroll", "fullcmc", "serverkeygen", "csrattrs",
-	"pal", "eecerts", "crls", "symmetrickeys", "firmware", "tamp", "return", "renewal-info",
-}
-
 // words returns the keys of a table for a message.
 func words[V any](table map[string]V) string {
 	return strings.Join(slices.Sorted(maps.Keys(table)), ", ")

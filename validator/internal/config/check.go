@@ -11,15 +11,15 @@ import (
 
 	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
 	"github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/services/label"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
 	"github.com/estuary-pki/estuary/validator/internal/serve"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
 const (
-	week     = 7 * 24 * time.Hour
-	maxText  = 255 // octets of a realm, a key id and an audience
-	maxLabel = 64
+	week    = 7 * 24 * time.Hour
+	maxText = 255 // octets of a realm, a key id and an audience
 )
 
 var (
@@ -108,12 +108,11 @@ func (o OTP) Check(r *config.Report) {
 
 // Check reports a name that no URI can carry, and rules that do not exist.
 func (l Label) Check(r *config.Report) {
-	const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~" // RFC 3986 section 2.3
 	switch {
 	case l.Name == "":
 		r.Add("name", "is missing")
-	case len(l.Name) > maxLabel || strings.Trim(l.Name, unreserved) != "":
-		r.Add("name", "has to be 1 to %d letters, digits and any of -._~, not %q", maxLabel, l.Name)
+	case len(l.Name) > label.Max || !label.Plain(l.Name):
+		r.Add("name", "has to be 1 to %d letters, digits and any of -._~, not %q", label.Max, l.Name)
 	}
 	if l.Basic != authn.BasicToken {
 		r.Add("basic", `has to be "token", not %q`, string(l.Basic))
