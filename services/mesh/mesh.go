@@ -8,6 +8,11 @@
 package mesh
 
 import (
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -69,6 +74,25 @@ func (c *Config) Check(r *config.Report) {
 	}{{"certificate", c.Certificate}, {"key", c.Key}, {"ca", c.CA}} {
 		if f.path == "" {
 			r.Add(f.key, "names no file")
+		}
+	}
+}
+
+// CheckServer reports, under the keys listen and allow, an address that nobody can listen on
+// and an allow-list that does not name exactly the gRPC services that a server has.
+func CheckServer(r *config.Report, listen string, allow map[string][]string, services []string) {
+	_, port, err := net.SplitHostPort(listen)
+	if n, convErr := strconv.ParseUint(port, 10, 16); err != nil || convErr != nil || n == 0 && port != "0" {
+		r.Add("listen", "%q is not an address and port such as 127.0.0.1:9501", listen)
+	}
+	for _, service := range slices.Sorted(maps.Keys(allow)) {
+		if !slices.Contains(services, service) {
+			r.Add("allow", "there is no service %q: %s", service, strings.Join(services, ", "))
+		}
+	}
+	for _, service := range services {
+		if _, ok := allow[service]; !ok {
+			r.Add("allow", "%q is missing: name its callers, or none in an empty list", service)
 		}
 	}
 }

@@ -40,12 +40,12 @@ func start(ctx context.Context, c *config.Admin, _ func() (*config.Admin, error)
 	if err != nil {
 		return err
 	}
-	validator, err := dial(c.Validator, creds)
+	validator, err := c.Validator.Dial(creds)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = validator.Close() }()
-	signer, err := dial(c.Signer, creds)
+	signer, err := c.Signer.Dial(creds)
 	if err != nil {
 		return err
 	}
@@ -89,9 +89,4 @@ func listen(ctx context.Context, c *config.Admin, p parts) error {
 		run.Part{Name: "ops", Run: ops.Run},
 		run.Part{Name: "audit stream", Run: p.stream.Run, Last: true},
 	)
-}
-
-// dial connects to another service of the mesh.
-func dial(p config.Peer, creds *mesh.TLS) (*grpc.ClientConn, error) {
-	return mesh.Dial(mesh.DialConfig{TLS: creds, Target: p.Target, ServerName: p.Name, Timeout: time.Duration(p.Timeout)})
 }

@@ -49,11 +49,11 @@ func start(ctx context.Context, c *config.Gateway, _ func() (*config.Gateway, er
 	if err != nil {
 		return err
 	}
-	if p.validator, err = dial(c.Validator, creds); err != nil {
+	if p.validator, err = c.Validator.Dial(creds); err != nil {
 		return err
 	}
 	defer func() { _ = p.validator.Close() }()
-	if p.signer, err = dial(c.Signer, creds); err != nil {
+	if p.signer, err = c.Signer.Dial(creds); err != nil {
 		return err
 	}
 	defer func() { _ = p.signer.Close() }()
@@ -111,9 +111,4 @@ func listen(ctx context.Context, c *config.Gateway, p parts, server *accept.Serv
 		run.Part{Name: "facts", Run: p.facts.Run},
 		run.Part{Name: "ops", Run: ops.Run},
 	)
-}
-
-// dial connects to another service of the mesh.
-func dial(p config.Peer, creds *mesh.TLS) (*grpc.ClientConn, error) {
-	return mesh.Dial(mesh.DialConfig{TLS: creds, Target: p.Target, ServerName: p.Name, Timeout: time.Duration(p.Timeout)})
 }

@@ -4,7 +4,10 @@ import (
 	"net"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/services/mesh"
 )
 
 // defaultTimeout is how long another service may take for an answer.
@@ -18,6 +21,11 @@ type Peer struct {
 	Target  string          `toml:"target" doc:"Address and port of the service."`
 	Name    string          `toml:"name" doc:"Mesh name that the service's certificate has to carry."`
 	Timeout config.Duration `toml:"timeout" doc:"How long an answer may take, 200 ms to 30 s."`
+}
+
+// Dial connects to the service as creds say who this process is.
+func (p Peer) Dial(creds *mesh.TLS) (*grpc.ClientConn, error) {
+	return mesh.Dial(mesh.DialConfig{TLS: creds, Target: p.Target, ServerName: p.Name, Timeout: time.Duration(p.Timeout)})
 }
 
 // Check reports an address that cannot be dialled and a timeout that no call can meet.

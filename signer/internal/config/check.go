@@ -1,13 +1,11 @@
 package config
 
 import (
-	"maps"
-	"net"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/signer/internal/profile"
 )
 
@@ -73,17 +71,7 @@ func index(list string, i int, key string) string {
 // Check reports what is missing or cannot be listened on.
 func (m *Mesh) Check(r *config.Report) {
 	m.Config.Check(r)
-	checkListen(r, m.Listen)
-	for _, service := range slices.Sorted(maps.Keys(m.Allow)) {
-		if !slices.Contains(services, service) {
-			r.Add("allow", "there is no service %q: %s", service, strings.Join(services, ", "))
-		}
-	}
-	for _, service := range services {
-		if _, ok := m.Allow[service]; !ok {
-			r.Add("allow", "%q is missing: name its callers, or none in an empty list", service)
-		}
-	}
+	mesh.CheckServer(r, m.Listen, m.Allow, services)
 }
 
 // Check reports what is missing.
@@ -115,12 +103,5 @@ func (v Validator) Check(r *config.Report) {
 	}
 	if len(v.Realms) == 0 {
 		r.Add("realms", "is missing, or empty: nothing would be allowed")
-	}
-}
-
-func checkListen(r *config.Report, listen string) {
-	_, port, err := net.SplitHostPort(listen)
-	if n, convErr := strconv.ParseUint(port, 10, 16); err != nil || convErr != nil || n == 0 && port != "0" {
-		r.Add("listen", "%q is not an address and port such as 127.0.0.1:9502", listen)
 	}
 }

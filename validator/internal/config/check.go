@@ -1,8 +1,6 @@
 package config
 
 import (
-	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +10,7 @@ import (
 	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
 	"github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/label"
+	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
 	"github.com/estuary-pki/estuary/validator/internal/serve"
 	"github.com/estuary-pki/estuary/validator/internal/token"
@@ -47,20 +46,7 @@ func (c *Config) Check(r *config.Report) {
 // Check reports what is missing, and a peer that could give itself a token.
 func (m *Mesh) Check(r *config.Report) {
 	m.Config.Check(r)
-	_, port, err := net.SplitHostPort(m.Listen)
-	if n, convErr := strconv.ParseUint(port, 10, 16); err != nil || convErr != nil || n == 0 && port != "0" {
-		r.Add("listen", "%q is not an address and port such as 127.0.0.1:9501", m.Listen)
-	}
-	for _, service := range slices.Sorted(maps.Keys(m.Allow)) {
-		if !slices.Contains(services, service) {
-			r.Add("allow", "there is no service %q: %s", service, strings.Join(services, ", "))
-		}
-	}
-	for _, service := range services {
-		if _, ok := m.Allow[service]; !ok {
-			r.Add("allow", "%q is missing: name its callers, or none in an empty list", service)
-		}
-	}
+	mesh.CheckServer(r, m.Listen, m.Allow, services)
 	for _, peer := range m.Allow[authenticator] {
 		if slices.Contains(m.Allow[tokenAdmin], peer) {
 			r.Add("allow", "%q may call both Authenticator and TokenAdmin: a taken gateway could make itself a token", peer)
