@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/services/strict"
 )
 
 // PublicKey is a validator's key as the signer's configuration states it.
@@ -133,7 +133,7 @@ func (o *Opener) open(s *assertionv1.SealedAssertion, want Expect) (Verified, er
 	if err := proto.Unmarshal(s.GetPayload(), a); err != nil {
 		return Verified{}, fmt.Errorf("decoding: %w", err)
 	}
-	if name := unknownField(a.ProtoReflect()); name != "" {
+	if name := strict.Unknown(a.ProtoReflect()); name != "" {
 		return Verified{}, fmt.Errorf("%s carries a field that this version does not know", name)
 	}
 	if err := complete(a); err != nil {
@@ -188,28 +188,4 @@ func (o *Opener) about(a *assertionv1.Assertion, want Expect) error {
 		return errors.New("made for another public key")
 	}
 	return nil
-}
-
-// unknownField returns the full name of the first message in m that carries an unknown
-// field, "" when there is none.
-func unknownField(m protoreflect.Message) string {
-	if len(m.GetUnknown()) > 0 {
-		return string(m.Descriptor().FullName())
-	}
-	found := ""
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case fd.Message() == nil:
-		case fd.IsList():
-			for i := range v.List().Len() {
-				if found = unknownField(v.List().Get(i).Message()); found != "" {
-					break
-				}
-			}
-		default:
-			found = unknownField(v.Message())
-		}
-		return found == ""
-	})
-	return found
 }

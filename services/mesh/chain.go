@@ -15,9 +15,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/services/strict"
 )
 
 const (
@@ -209,39 +209,12 @@ func (s *Server) check(ctx context.Context, c *call, rest func(context.Context) 
 
 // known returns Malformed when m, or a message within it, carries unknown fields.
 func (c *call) known(m proto.Message) error {
-	name := withUnknown(m.ProtoReflect())
+	name := strict.Unknown(m.ProtoReflect())
 	if name == "" {
 		return nil
 	}
 	c.refusal = fmt.Sprintf("message %s carries an unknown field", name)
 	return fault.New(fault.Malformed, "mesh.check", c.refusal, nil)
-}
-
-// withUnknown returns the name of the first message in m that has unknown fields, or "".
-func withUnknown(m protoreflect.Message) (found protoreflect.FullName) {
-	if len(m.GetUnknown()) > 0 {
-		return m.Descriptor().FullName()
-	}
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case f.IsMap():
-			if f.MapValue().Message() != nil {
-				v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-					found = withUnknown(v.Message())
-					return found == ""
-				})
-			}
-		case f.Message() == nil:
-		case f.IsList():
-			for i := 0; i < v.List().Len() && found == ""; i++ {
-				found = withUnknown(v.List().Get(i).Message())
-			}
-		default:
-			found = withUnknown(v.Message())
-		}
-		return found == ""
-	})
-	return found
 }
 
 // checkedStream is a stream under the chain's context whose messages are checked as they come.

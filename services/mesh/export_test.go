@@ -15,7 +15,6 @@ const (
 var (
 	CheckName      = checkName
 	ValidRequestID = validRequestID
-	WithUnknown    = withUnknown
 )
 
 // SetGrace shortens how long a stopping server waits.

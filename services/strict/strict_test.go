@@ -1,4 +1,4 @@
-package mesh_test
+package strict_test
 
 import (
 	"testing"
@@ -9,7 +9,7 @@ import (
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
-	"github.com/estuary-pki/estuary/services/mesh"
+	"github.com/estuary-pki/estuary/services/strict"
 )
 
 func spoiled[M proto.Message](m M) M {
@@ -40,12 +40,12 @@ func TestUnknownIsFoundEverywhere(t *testing.T) {
 		if err := proto.Unmarshal(wire, got); err != nil {
 			t.Fatal(err)
 		}
-		if mesh.WithUnknown(got.ProtoReflect()) == "" {
+		if strict.Unknown(got.ProtoReflect()) == "" {
 			t.Errorf("%s: not found", name)
 		}
 	}
 	good := &signerv1.ListCertificatesResponse{Entries: []*signerv1.Entry{{Serial: "1", CreatedAt: timestamppb.Now()}}, NextPageToken: "x"}
-	if name := mesh.WithUnknown(good.ProtoReflect()); name != "" {
+	if name := strict.Unknown(good.ProtoReflect()); name != "" {
 		t.Errorf("unknown fields found in %s", name)
 	}
 }
@@ -71,7 +71,7 @@ func FuzzUnknown(f *testing.F) {
 		if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(wire, &dropped); err != nil {
 			t.Fatal(err)
 		}
-		if found := mesh.WithUnknown(full.ProtoReflect()) != ""; found == proto.Equal(&full, &dropped) {
+		if found := strict.Unknown(full.ProtoReflect()) != ""; found == proto.Equal(&full, &dropped) {
 			t.Errorf("unknown fields found: %t", found)
 		}
 	})
