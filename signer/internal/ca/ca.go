@@ -54,29 +54,22 @@ func New(name string, chain []*x509.Certificate, signer key.Signer, now time.Tim
 	return &Authority{Name: name, Certificate: certificate, Chain: chain, Signer: signer, throwaway: throwaway}, nil
 }
 
-// Draft is a certificate under a signature that nobody trusts.
-type Draft struct {
-	// DER is the whole certificate, to be linted.
-	DER []byte
-	// TBS is what the authority would sign (RFC 5280 section 4.1.2), byte for byte.
-	TBS []byte
-}
-
-// Draft makes the certificate that template describes for the public key pub, without the
-// authority's key. Equal arguments give equal TBS.
-func (a *Authority) Draft(template *x509.Certificate, pub crypto.PublicKey) (Draft, error) {
+// Draft makes the certificate that template describes for the public key pub, under a
+// signature that nobody trusts: Raw is what is linted, RawTBSCertificate is what the authority
+// would sign (RFC 5280 section 4.1.2), byte for byte. Equal arguments give equal bytes there.
+func (a *Authority) Draft(template *x509.Certificate, pub crypto.PublicKey) (*x509.Certificate, error) {
 	t, issuer := *template, *a.Certificate
 	t.SignatureAlgorithm = a.Signer.Algorithm()
 	issuer.PublicKey = a.throwaway.Public()
 	der, err := x509.CreateCertificate(rand.Reader, &t, &issuer, pub, a.throwaway)
 	if err != nil {
-		return Draft{}, fmt.Errorf("drafting certificate: %w", err)
+		return nil, fmt.Errorf("drafting certificate: %w", err)
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return Draft{}, fmt.Errorf("reading own draft: %w", err)
+		return nil, fmt.Errorf("reading own draft: %w", err)
 	}
-	return Draft{DER: der, TBS: c.RawTBSCertificate}, nil
+	return c, nil
 }
 
 // Sign uses the authority's key once, over to-be-signed bytes, verifies the signature and

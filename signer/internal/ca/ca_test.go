@@ -98,13 +98,13 @@ func issueLeaf(t *testing.T, a *ca.Authority) []byte {
 		t.Fatal(err)
 	}
 	again, err := a.Draft(template, holder.Public())
-	if err != nil || !bytes.Equal(draft.TBS, again.TBS) {
+	if err != nil || !bytes.Equal(draft.RawTBSCertificate, again.RawTBSCertificate) {
 		t.Errorf("the same template gave something else: %v", err)
 	}
-	if c, err := x509.ParseCertificate(draft.DER); err != nil || c.CheckSignatureFrom(a.Certificate) == nil {
+	if c, err := x509.ParseCertificate(draft.Raw); err != nil || c.CheckSignatureFrom(a.Certificate) == nil {
 		t.Errorf("the draft carries the authority's signature: %v", err)
 	}
-	der, err := a.Sign(t.Context(), draft.TBS)
+	der, err := a.Sign(t.Context(), draft.RawTBSCertificate)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func issueLeaf(t *testing.T, a *ca.Authority) []byte {
 	if err := c.CheckSignatureFrom(a.Certificate); err != nil {
 		t.Error(err)
 	}
-	if !bytes.Equal(c.RawTBSCertificate, draft.TBS) || !bytes.Equal(c.AuthorityKeyId, a.Certificate.SubjectKeyId) {
+	if !bytes.Equal(c.RawTBSCertificate, draft.RawTBSCertificate) || !bytes.Equal(c.AuthorityKeyId, a.Certificate.SubjectKeyId) {
 		t.Error("what was signed is not what was drafted, or has no authority key identifier")
 	}
 	return der

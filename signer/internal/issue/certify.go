@@ -15,18 +15,14 @@ import (
 // throw-away key, and lints it so: a defective certificate must not exist under the
 // authority's key, not even for a moment.
 func (i *Issuer) draft(template *x509.Certificate, r *csr.Request) (*x509.Certificate, error) {
-	d, err := i.authority.Draft(template, r.PublicKey())
+	c, err := i.authority.Draft(template, r.PublicKey())
 	if err != nil {
 		return nil, err
-	}
-	c, err := x509.ParseCertificate(d.DER)
-	if err != nil {
-		return nil, fmt.Errorf("reading the draft: %w", err)
 	}
 	if err := i.sound(c, r); err != nil {
 		return nil, err
 	}
-	return c, i.linter.Check(d.DER)
+	return c, i.linter.Check(c.Raw)
 }
 
 // sound checks what no linter knows: that it is this authority's certificate, for this

@@ -77,9 +77,9 @@ func TestBuildIsDeterministic(t *testing.T) {
 			t.Fatal(err)
 		}
 		if first == nil {
-			first = draft.TBS
+			first = draft.RawTBSCertificate
 		}
-		if !bytes.Equal(first, draft.TBS) {
+		if !bytes.Equal(first, draft.RawTBSCertificate) {
 			t.Fatal("equal arguments gave another certificate")
 		}
 	}

@@ -52,7 +52,7 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := a.Sign(t.Context(), draft.TBS)
+	der, err := a.Sign(t.Context(), draft.RawTBSCertificate)
 	if err != nil {
 		t.Fatal(err)
 	}

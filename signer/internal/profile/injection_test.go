@@ -210,7 +210,7 @@ func tbs(t *testing.T, a *ca.Authority, s *profile.Set, m *assertionv1.Assertion
 	if err != nil {
 		t.Fatal(err)
 	}
-	return draft.TBS
+	return draft.RawTBSCertificate
 }
 
 // TestHostileIdentities: what a validator asserts stands in the certificate exactly, as one

@@ -129,10 +129,10 @@ func issue(t testing.TB, a *ca.Authority, s *profile.Set, says *assertionv1.Asse
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := linter(t).Check(draft.DER); err != nil {
+	if err := linter(t).Check(draft.Raw); err != nil {
 		t.Error(err)
 	}
-	c, err := x509.ParseCertificate(draft.DER)
+	c, err := x509.ParseCertificate(draft.Raw)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestUsualCertificatesPassTheLint(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if err := linter(t).Check(draft.DER); err != nil {
+		if err := linter(t).Check(draft.Raw); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
