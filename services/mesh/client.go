@@ -16,16 +16,18 @@ import (
 	"github.com/estuary-pki/estuary/services/fault"
 )
 
-// serviceConfig spreads calls over all addresses of a name, leaves out servers that say they
-// do not serve, and retries nothing: whether a call may be made twice is its caller's to know.
+// serviceConfig spreads calls over all addresses of the target, leaves out servers that say
+// they do not serve, and retries nothing: whether a call may be made twice is its caller's to
+// know.
 const serviceConfig = `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}}`
 
 // DialConfig is what a client needs. Every field is required.
 type DialConfig struct {
 	// TLS is who the client is and whom it believes.
 	TLS *TLS
-	// Target is "host:port". A name is resolved by DNS, again when a connection fails, at
-	// most every 30 s.
+	// Target is "host:port", or several of them, comma-separated; see Targets. Calls go to all
+	// their addresses in turn. Names are resolved by the system, again when a connection fails,
+	// at most every 30 s; a host that cannot be resolved leaves the others usable.
 	Target string
 	// ServerName is the mesh name of the server.
 	ServerName string
@@ -33,8 +35,9 @@ type DialConfig struct {
 	Timeout time.Duration
 }
 
-// Dial returns a connection that is made in the background and made again whenever it is
-// lost, at most 2 s after the server is back. Errors of calls are *fault.Error.
+// Dial returns a connection that is made in the background, to every address of the target,
+// and made again whenever it is lost, at most 2 s after the server is back. Errors of calls
+// are *fault.Error.
 func Dial(c DialConfig) (*grpc.ClientConn, error) {
 	if c.TLS == nil || c.Timeout <= 0 {
 		return nil, fmt.Errorf("dialling %s: certificates or time-out missing", c.Target)
@@ -42,15 +45,18 @@ func Dial(c DialConfig) (*grpc.ClientConn, error) {
 	if err := checkName(c.ServerName); err != nil {
 		return nil, fmt.Errorf("dialling %s: %w", c.Target, err)
 	}
-	if host, port, err := net.SplitHostPort(c.Target); err != nil || host == "" || port == "" {
-		return nil, fmt.Errorf("dialling %q: not of the form host:port", c.Target)
+	targets, err := Targets(c.Target)
+	if err != nil {
+		return nil, fmt.Errorf("dialling %q: %w", c.Target, err)
 	}
+	names := &builder{targets: targets, lookup: net.DefaultResolver.LookupHost}
 	chain := clientChain{timeout: c.Timeout}
-	conn, err := grpc.NewClient("dns:///"+c.Target,
+	conn, err := grpc.NewClient(names.target(),
+		grpc.WithResolvers(names),
 		grpc.WithTransportCredentials(&handshaker{tls: c.TLS, serverName: c.ServerName}),
 		grpc.WithAuthority(c.ServerName),
 		grpc.WithNoProxy(),
-		grpc.WithDisableServiceConfig(), // DNS has no say in it
+		grpc.WithDisableServiceConfig(), // a resolver has no say in it
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableRetry(),
 		grpc.WithIdleTimeout(0), // the health of the server is to be known at any time

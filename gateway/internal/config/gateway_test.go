@@ -121,6 +121,19 @@ func TestGatewayRefuses(t *testing.T) {
 			t.Errorf("a file without %s was accepted", line)
 		}
 	}
+	for target, want := range map[string]string{
+		"127.0.0.1":                   `validator.target: has to be an address and a port, such as "127.0.0.1:9501", or several, comma-separated: "127.0.0.1" is not`,
+		"127.0.0.1:9501,":             `validator.target: has to be an address and a port, such as "127.0.0.1:9501", or several, comma-separated: "" is not`,
+		"127.0.0.1:9501,a.test:0":     `"a.test:0" has no port between 1 and 65535`,
+		"a.test:1, b.test:1,a.test:1": `"a.test:1" stands there twice`,
+	} {
+		if _, err := loadGateway(t, "", "127.0.0.1:9501", target); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("target %q: %v, want %s", target, err, want)
+		}
+	}
+	if _, err := loadGateway(t, "", "127.0.0.1:9502", "127.0.0.1:9502, signer-2.test:9502,[::1]:9502"); err != nil {
+		t.Errorf("several targets: %v", err)
+	}
 	if _, err := loadGateway(t, "", "[tls]", "[tls]\nlisten = \"localhost\""); err == nil || !strings.Contains(err.Error(), "tls.listen") {
 		t.Errorf("a listener without a port: %v", err)
 	}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,7 +17,7 @@ const maxTimeout = config.Duration(30 * time.Second)
 
 // Peer is another service that this process calls.
 type Peer struct {
-	Target  string          `toml:"target" doc:"Address and port of the service."`
+	Target  string          `toml:"target" doc:"Address and port of the service, such as 127.0.0.1:9501, or those of several replicas, comma-separated: calls go to all of them in turn, except to those that do not serve. A name stands for all of its addresses."`
 	Name    string          `toml:"name" doc:"Mesh name that the service's certificate has to carry."`
 	Timeout config.Duration `toml:"timeout" doc:"How long an answer may take, 200 ms to 30 s."`
 }
@@ -30,8 +29,8 @@ func (p Peer) Dial(creds *mesh.TLS) (*grpc.ClientConn, error) {
 
 // Check reports an address that cannot be dialled and a timeout that no call can meet.
 func (p Peer) Check(r *config.Report) {
-	if host, port, err := net.SplitHostPort(p.Target); err != nil || host == "" || port == "" {
-		r.Add("target", `has to be an address and a port, such as "127.0.0.1:9501"`)
+	if _, err := mesh.Targets(p.Target); err != nil {
+		r.Add("target", `has to be an address and a port, such as "127.0.0.1:9501", or several, comma-separated: %v`, err)
 	}
 	if p.Name == "" {
 		r.Add("name", "is missing")
