@@ -28,7 +28,8 @@ type Validator interface {
 
 // Signer issues a certificate for an assertion; signerv1.IssuerClient is one.
 type Signer interface {
-	// Issue returns the certificate, or a *fault.Error.
+	// Issue returns the certificate, or a *fault.Error. Asked again with the same request, it
+	// returns the same certificate.
 	Issue(context.Context, *signerv1.IssueRequest, ...grpc.CallOption) (*signerv1.IssueResponse, error)
 }
 
@@ -81,9 +82,9 @@ func (e *Enroller) Enroll(ctx context.Context, r Request) ([]byte, error) {
 	if who.GetAssertion() == nil {
 		return nil, fault.New(fault.Internal, "enroll.Enroll", "", errors.New("the validator answered without an assertion"))
 	}
-	issued, err := e.signer.Issue(ctx, &signerv1.IssueRequest{Assertion: who.GetAssertion(), CsrDer: r.CSR.DER()})
+	issued, err := e.issue(ctx, &signerv1.IssueRequest{Assertion: who.GetAssertion(), CsrDer: r.CSR.DER()})
 	if err != nil {
-		return nil, fmt.Errorf("issuing: %w", err)
+		return nil, err
 	}
 	return checked(issued.GetCertificateDer(), r.CSR)
 }

@@ -15,6 +15,7 @@ import (
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
 	"github.com/estuary-pki/estuary/services/csr"
+	"github.com/estuary-pki/estuary/services/failpoint"
 	"github.com/estuary-pki/estuary/services/fault"
 )
 
@@ -48,6 +49,7 @@ func (h *Handler) simpleEnroll(ctx context.Context, c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	failpoint.Here(failpoint.GatewayReply)
 	return c.encoded("application/pkcs7-mime; smime-type=certs-only", "no-store", message), nil
 }
 
