@@ -39,6 +39,8 @@ const (
 type Verified struct {
 	msg    *assertionv1.Assertion
 	sealed *assertionv1.SealedAssertion
+
+	maxPerHour int64
 }
 
 // Message returns the statement. It must not be changed.
@@ -52,6 +54,9 @@ func (v Verified) Payload() []byte { return v.sealed.GetPayload() }
 
 // KeyID returns the id of the validator's key.
 func (v Verified) KeyID() string { return v.sealed.GetKeyId() }
+
+// MaxPerHour returns that of the validator's key.
+func (v Verified) MaxPerHour() int64 { return v.maxPerHour }
 
 func signedBytes(payload []byte) []byte {
 	return append([]byte(prefix), payload...)

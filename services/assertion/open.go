@@ -30,6 +30,9 @@ type PublicKey struct {
 	Methods []assertionv1.Method
 	// Realms are those that it may speak for; none allows nothing.
 	Realms []string
+	// MaxPerHour is how many certificates may be issued in an hour on its word; 0 for any
+	// number. Open counts nothing: it is for whoever issues.
+	MaxPerHour int64
 }
 
 // OpenerConfig is what an Opener needs.
@@ -110,42 +113,53 @@ type Expect struct {
 // failed. What validator and gateway sent is at fault then, or a clock or a configuration,
 // never the client's credential: a client told otherwise would throw a good one away.
 func (o *Opener) Open(s *assertionv1.SealedAssertion, want Expect) (Verified, error) {
-	v, err := o.open(s, want)
+	key, a, err := o.signed(s)
+	if err == nil {
+		err = errors.Join(key.scope(a, o.now()), life(a, o.now()), o.about(a, want))
+	}
 	if err != nil {
 		return Verified{}, fault.New(fault.Internal, "assertion.Open", "", err)
 	}
-	return v, nil
+	return Verified{msg: a, sealed: proto.CloneOf(s), maxPerHour: key.MaxPerHour}, nil
 }
 
-func (o *Opener) open(s *assertionv1.SealedAssertion, want Expect) (Verified, error) {
+// OpenStored checks an assertion that was opened at the time at and has been kept since: all
+// that Open checks, as it was then. The gateway is the one that it names; want.Gateway is not
+// looked at. The key has to be known still: what a withdrawn key said counts no more. Errors
+// are those of Open.
+func (o *Opener) OpenStored(s *assertionv1.SealedAssertion, want Expect, at time.Time) (Verified, error) {
+	key, a, err := o.signed(s)
+	if err == nil {
+		want.Gateway = a.GetGateway()
+		err = errors.Join(key.scope(a, at), life(a, at), o.about(a, want))
+	}
+	if err != nil {
+		return Verified{}, fault.New(fault.Internal, "assertion.OpenStored", "", err)
+	}
+	return Verified{msg: a, sealed: proto.CloneOf(s), maxPerHour: key.MaxPerHour}, nil
+}
+
+// signed returns what s says, once it is known to be complete and signed by a known key.
+func (o *Opener) signed(s *assertionv1.SealedAssertion) (PublicKey, *assertionv1.Assertion, error) {
 	key, ok := (*o.keys.Load())[s.GetKeyId()]
 	if !ok {
-		return Verified{}, fmt.Errorf("no validator key has the id %.64q", s.GetKeyId())
+		return key, nil, fmt.Errorf("no validator key has the id %.64q", s.GetKeyId())
 	}
 	if len(s.GetPayload()) > maxPayload {
-		return Verified{}, fmt.Errorf("payload of %d octets is longer than %d", len(s.GetPayload()), maxPayload)
+		return key, nil, fmt.Errorf("payload of %d octets is longer than %d", len(s.GetPayload()), maxPayload)
 	}
 	// Before anything is decoded: an unsigned payload is not worth a parser.
 	if !ed25519.Verify(key.Key, signedBytes(s.GetPayload()), s.GetSignature()) {
-		return Verified{}, fmt.Errorf("signature does not verify under key %s", key.ID)
+		return key, nil, fmt.Errorf("signature does not verify under key %s", key.ID)
 	}
 	a := &assertionv1.Assertion{}
 	if err := proto.Unmarshal(s.GetPayload(), a); err != nil {
-		return Verified{}, fmt.Errorf("decoding: %w", err)
+		return key, nil, fmt.Errorf("decoding: %w", err)
 	}
 	if name := strict.Unknown(a.ProtoReflect()); name != "" {
-		return Verified{}, fmt.Errorf("%s carries a field that this version does not know", name)
+		return key, nil, fmt.Errorf("%s carries a field that this version does not know", name)
 	}
-	if err := complete(a); err != nil {
-		return Verified{}, err
-	}
-	now := o.now()
-	for _, err := range []error{key.scope(a, now), life(a, now), o.about(a, want)} {
-		if err != nil {
-			return Verified{}, err
-		}
-	}
-	return Verified{msg: a, sealed: proto.CloneOf(s)}, nil
+	return key, a, complete(a)
 }
 
 // scope checks that the key may say this.
