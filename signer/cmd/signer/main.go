@@ -66,26 +66,46 @@ func start(ctx context.Context, c *config.Config, again func() (*config.Config, 
 	defer func() { _ = db.Close() }()
 	stream := audit.NewStream(os.Stdout)
 	stream.Measure(set)
-	records, err := ledger.New(ctx, ledger.Config{Store: db, MACKey: macKey, Audit: stream, Log: log})
+	name, err := instance(c)
 	if err != nil {
 		return err
 	}
-	issuer, err := issue.New(issue.Config{Authority: authority, Profiles: profiles, Opener: opener, Ledger: records, Log: log})
+	records, err := ledger.New(ctx, ledger.Config{Store: db, MACKey: macKey, Audit: stream, Log: log, Instance: name})
 	if err != nil {
 		return err
+	}
+	issuer, err := issue.New(issue.Config{
+		Authority: authority, Profiles: profiles, Opener: opener, Ledger: records, Log: log, Metrics: set,
+	})
+	if err != nil {
+		return err
+	}
+	if err := issuer.Recover(ctx, true); err != nil {
+		log.LogAttrs(ctx, slog.LevelError, "open intents could not be ended", slog.String("error", err.Error()))
 	}
 	services, err := serve.New(serve.Config{Issuer: issuer, Ledger: records, Authority: authority, Profiles: profiles, Log: log})
 	if err != nil {
 		return err
 	}
 	return listen(ctx, c, parts{
-		services: services, ledger: records, stream: stream, opener: opener, again: again, log: log, set: set,
+		services: services, issuer: issuer, ledger: records, stream: stream, opener: opener, again: again, log: log, set: set,
 	})
+}
+
+// instance names this signer among those of its ledger: the same at every start, and another
+// one for each of those that run at once, because they listen elsewhere.
+func instance(c *config.Config) (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("naming this signer: %w", err)
+	}
+	return host + " " + c.Mesh.Listen, nil
 }
 
 // parts is what the outermost layer needs of the others.
 type parts struct {
 	services *serve.Server
+	issuer   *issue.Issuer
 	ledger   *ledger.Ledger
 	stream   *audit.Stream
 	opener   *assertion.Opener
@@ -123,6 +143,7 @@ func listen(ctx context.Context, c *config.Config, l parts) error {
 	return run.Group(ctx,
 		run.Part{Name: "mesh", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
 		run.Part{Name: "ops", Run: ops.Run},
+		run.Part{Name: "recovery", Run: l.issuer.RunRecovery},
 		run.Part{Name: "reload", Run: func(ctx context.Context) error { return reload(ctx, l) }},
 		run.Part{Name: "audit stream", Run: l.stream.Run, Last: true},
 	)

@@ -101,6 +101,9 @@ func (v Validator) Check(r *config.Report) {
 	if _, err := profile.Methods(v.Methods); err != nil {
 		r.Add("methods", "%s", err)
 	}
+	if v.MaxPerHour < 0 {
+		r.Add("max_per_hour", "is negative")
+	}
 	if len(v.Realms) == 0 {
 		r.Add("realms", "is missing, or empty: nothing would be allowed")
 	}

@@ -52,6 +52,8 @@ type Validator struct {
 	NotAfter  time.Time   `toml:"not_after" doc:"When the key stops being believed."`
 	Methods   []string    `toml:"methods" doc:"Kinds of proof that it may assert: token."`
 	Realms    []string    `toml:"realms" doc:"Realms whose identities it may assert."`
+
+	MaxPerHour int64 `toml:"max_per_hour" doc:"Certificates that may be issued on the word of this key in an hour, by all signers of the ledger together: what a stolen key is worth. 0 for any number. Repeats do not count. Read again on SIGHUP."`
 }
 
 // Default returns what holds where the file says nothing.
@@ -81,6 +83,7 @@ func (c *Config) PublicKeys() ([]assertion.PublicKey, error) {
 		}
 		keys = append(keys, assertion.PublicKey{
 			ID: v.KeyID, Issuer: v.Name, Key: public, NotAfter: v.NotAfter, Methods: methods, Realms: slices.Clone(v.Realms),
+			MaxPerHour: v.MaxPerHour,
 		})
 	}
 	return keys, nil

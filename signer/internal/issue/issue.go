@@ -15,8 +15,11 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/failpoint"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/signer/internal/ca"
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
@@ -44,6 +47,8 @@ type Config struct {
 	Ledger *ledger.Ledger
 	// Log gets what is not for the client.
 	Log *slog.Logger
+	// Metrics gets the estuary_signer_… metrics.
+	Metrics *metrics.Set
 	// Concurrency is how many certificates are in the making at once; 0 takes 16 a core.
 	Concurrency int
 	// Now is the clock; time.Now where nil.
@@ -61,12 +66,14 @@ type Issuer struct {
 	linter    *lint.Linter
 	// slots holds one token for each certificate in the making.
 	slots chan struct{}
+
+	exhausted, recovered, abandoned *metrics.Counter
 }
 
 // New returns an Issuer.
 func New(c Config) (*Issuer, error) {
-	if c.Authority == nil || c.Profiles == nil || c.Opener == nil || c.Ledger == nil || c.Log == nil {
-		return nil, errors.New("an issuer needs an authority, profiles, an assertion opener, a ledger and a log")
+	if c.Authority == nil || c.Profiles == nil || c.Opener == nil || c.Ledger == nil || c.Log == nil || c.Metrics == nil {
+		return nil, errors.New("an issuer needs an authority, profiles, an assertion opener, a ledger, a log and metrics")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -81,6 +88,9 @@ func New(c Config) (*Issuer, error) {
 	return &Issuer{
 		authority: c.Authority, profiles: c.Profiles, opener: c.Opener, ledger: c.Ledger, log: c.Log, now: c.Now,
 		linter: linter, slots: make(chan struct{}, c.Concurrency),
+		exhausted: c.Metrics.GetOrCreateCounter("estuary_signer_budget_refusals_total"),
+		recovered: c.Metrics.GetOrCreateCounter("estuary_signer_recovered_total"),
+		abandoned: c.Metrics.GetOrCreateCounter("estuary_signer_abandoned_total"),
 	}, nil
 }
 
@@ -95,8 +105,8 @@ type Certificate struct {
 // Issue records p, has the authority's key sign it and returns the certificate; to a repeat
 // it returns the certificate of the first time, and nothing is signed.
 //
-// Errors: Unauthenticated (credential used up), Busy (too many at once, or the same request
-// is being signed), Unavailable (it could not be recorded, or the key could not be used:
+// Errors: Unauthenticated (credential used up), Busy (too many at once, the same request is
+// being signed, or a budget is used up), Unavailable (it could not be recorded, or the key could not be used:
 // nothing was issued), Internal (assertion used before, and what should not be).
 func (i *Issuer) Issue(ctx context.Context, p Prepared) (Certificate, error) {
 	select {
@@ -116,22 +126,31 @@ func (i *Issuer) Issue(ctx context.Context, p Prepared) (Certificate, error) {
 	case begun.Repeat != nil:
 		return Certificate{DER: begun.Repeat, Repeated: true}, nil
 	}
+	failpoint.Here(failpoint.SignerIntent)
 	der, err := i.certify(working, p.intent.TBS)
 	if err != nil {
 		return Certificate{}, i.giveUp(ctx, begun.Reservation, err)
 	}
+	failpoint.Note(failpoint.SignerSigned, p.intent.Serial)
+	failpoint.Here(failpoint.SignerSigned)
 	stored, err := i.ledger.Issued(working, begun.Reservation, der)
 	if err != nil {
 		return Certificate{}, fmt.Errorf("recording the certificate: %w", err)
 	}
+	failpoint.Here(failpoint.SignerIssued)
 	return Certificate{DER: stored}, nil
 }
 
-// giveUp ends an intent that could not be signed.
+// giveUp ends an intent that could not be signed. Where the key was asked and did not answer
+// in time, nobody knows whether it was used.
 func (i *Issuer) giveUp(ctx context.Context, r ledger.Reservation, cause error) error {
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 	defer cancel()
-	if err := i.ledger.Failed(ending, r, cause); err != nil {
+	end := i.ledger.Failed
+	if errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, context.Canceled) {
+		end = i.ledger.Abandon
+	}
+	if err := end(ending, r, cause); err != nil {
 		i.log.LogAttrs(ctx, slog.LevelError, "intent left open", slog.Any("error", err))
 	}
 	return cause
@@ -142,10 +161,13 @@ func (i *Issuer) giveUp(ctx context.Context, r ledger.Reservation, cause error) 
 // Unavailable then.
 func (i *Issuer) refuse(ctx context.Context, r audit.Record, cause error) error {
 	r.Event, r.Outcome, r.Reason = "certificate.refused", audit.Refused, cause.Error()
-	switch fault.KindOf(cause) {
-	case fault.Busy, fault.Unavailable:
+	switch kind := fault.KindOf(cause); {
+	case errors.Is(cause, ledger.ErrBudget):
+		i.exhausted.Inc()
+		i.log.LogAttrs(ctx, slog.LevelError, "a budget is used up", slog.String("error", cause.Error()))
+	case kind == fault.Busy, kind == fault.Unavailable:
 		return cause
-	case fault.Internal:
+	case kind == fault.Internal:
 		r.Outcome = audit.Failed
 	}
 	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -104,13 +105,13 @@ func newLab(t testing.TB, kind key.Type, concurrency int) *lab {
 	l.audit = audit.NewStream(l)
 	var err error
 	l.ledger, err = ledger.New(t.Context(), ledger.Config{
-		Store: l.db, MACKey: secret.New(make([]byte, ledger.MACKeySize)), Audit: l.audit, Log: log, Now: clock,
+		Store: l.db, MACKey: secret.New(make([]byte, ledger.MACKeySize)), Audit: l.audit, Log: log, Instance: "signer-1", Now: clock,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.issuer, err = issue.New(issue.Config{
-		Authority: l.ca, Profiles: profiles(t, l.ca.Certificate), Opener: l.opener, Ledger: l.ledger, Log: log,
+		Authority: l.ca, Profiles: profiles(t, l.ca.Certificate), Opener: l.opener, Ledger: l.ledger, Log: log, Metrics: metrics.NewSet(),
 		Concurrency: concurrency, Now: clock,
 	})
 	if err != nil {
@@ -165,7 +166,7 @@ func (l *lab) renew(p profile.Profile) {
 	}
 	l.issuer, err = issue.New(issue.Config{
 		Authority: l.ca, Profiles: set, Opener: l.opener, Ledger: l.ledger, Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return l.now },
+		Metrics: metrics.NewSet(), Now: func() time.Time { return l.now },
 	})
 	if err != nil {
 		l.t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
+	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -58,30 +60,64 @@ func (i *Issuer) prepare(peer string, r *signerv1.IssueRequest, record *audit.Re
 	}
 	a := verified.Message()
 	describe(a, record)
-	request, err := csr.Parse(r.GetCsrDer())
-	if err != nil {
-		return ledger.Intent{}, err
-	}
-	// Two ways led to the key: what was asserted must be what is certified.
-	if spki := request.SPKISHA256(); !bytes.Equal(a.GetSpkiSha256(), spki[:]) {
-		return ledger.Intent{}, fault.New(fault.Malformed, "issue.Prepare", "", errors.New("two readings of the request found two public keys"))
-	}
 	serial, digits, err := newSerial()
 	if err != nil {
 		return ledger.Intent{}, fault.New(fault.Internal, "issue.Prepare", "", err)
 	}
-	template, err := i.profiles.Build(a, request, i.now(), serial)
+	now := i.now()
+	request, draft, err := i.build(verified, r.GetCsrDer(), moment{at: now, serial: serial})
 	if err != nil {
 		return ledger.Intent{}, err
 	}
+	return ledger.Intent{
+		Serial: digits, Verified: verified, Request: request, TBS: draft.RawTBSCertificate, At: now,
+		Contents: contents(draft), Subject: draft.Subject.String(), NotBefore: draft.NotBefore, NotAfter: draft.NotAfter,
+		Budgets: i.budgets(verified),
+	}, nil
+}
+
+// moment is what a certificate depends on beside assertion, request and profile.
+type moment struct {
+	at     time.Time
+	serial *big.Int
+}
+
+// build computes the certificate for what was asserted and asked. Equal arguments give equal
+// to-be-signed bytes, as long as the profile stays as it is.
+func (i *Issuer) build(v assertion.Verified, der []byte, m moment) (*csr.Request, *x509.Certificate, error) {
+	a := v.Message()
+	request, err := csr.Parse(der)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Two ways led to the key: what was asserted must be what is certified.
+	if spki := request.SPKISHA256(); !bytes.Equal(a.GetSpkiSha256(), spki[:]) {
+		return nil, nil, fault.New(fault.Malformed, "issue.build", "", errors.New("two readings of the request found two public keys"))
+	}
+	template, err := i.profiles.Build(a, request, m.at, m.serial)
+	if err != nil {
+		return nil, nil, err
+	}
 	draft, err := i.draft(template, request)
 	if err != nil {
-		return ledger.Intent{}, fmt.Errorf("drafting under label %s: %w", a.GetLabel(), err)
+		return nil, nil, fmt.Errorf("drafting under label %s: %w", a.GetLabel(), err)
 	}
-	return ledger.Intent{
-		Serial: digits, Verified: verified, Request: request, TBS: draft.RawTBSCertificate,
-		Contents: contents(draft), Subject: draft.Subject.String(), NotBefore: draft.NotBefore, NotAfter: draft.NotAfter,
-	}, nil
+	return request, draft, nil
+}
+
+// budgets returns those that a certificate is taken from.
+func (i *Issuer) budgets(v assertion.Verified) []ledger.Budget {
+	var all []ledger.Budget
+	label := v.Message().GetLabel()
+	for _, b := range []ledger.Budget{
+		{Name: "validator key " + v.KeyID(), PerHour: v.MaxPerHour()},
+		{Name: "label " + label, PerHour: i.profiles.MaxPerHour(label)},
+	} {
+		if b.PerHour > 0 {
+			all = append(all, b)
+		}
+	}
+	return all
 }
 
 // contents returns what c says beside public key, serial number and time: the issuer's key,
@@ -105,13 +141,20 @@ func contents(c *x509.Certificate) [][]byte {
 // believe opens the assertion before the request is parsed for good: what nobody vouches
 // for is not worth an RSA operation.
 func (i *Issuer) believe(peer string, r *signerv1.IssueRequest) (assertion.Verified, error) {
-	spki, ok := subjectPublicKeyInfo(r.GetCsrDer())
-	if !ok {
-		return assertion.Verified{}, fault.New(fault.Malformed, "issue.believe", "the request is not a PKCS#10 request (RFC 2986)", nil)
+	want, err := expect(peer, r.GetCsrDer())
+	if err != nil {
+		return assertion.Verified{}, err
 	}
-	return i.opener.Open(r.GetAssertion(), assertion.Expect{
-		Gateway: peer, CSRSHA256: sha256.Sum256(r.GetCsrDer()), SPKISHA256: sha256.Sum256(spki),
-	})
+	return i.opener.Open(r.GetAssertion(), want)
+}
+
+// expect says what an assertion has to be about that comes from peer with a request.
+func expect(peer string, der []byte) (assertion.Expect, error) {
+	spki, ok := subjectPublicKeyInfo(der)
+	if !ok {
+		return assertion.Expect{}, fault.New(fault.Malformed, "issue.expect", "the request is not a PKCS#10 request (RFC 2986)", nil)
+	}
+	return assertion.Expect{Gateway: peer, CSRSHA256: sha256.Sum256(der), SPKISHA256: sha256.Sum256(spki)}, nil
 }
 
 // subjectPublicKeyInfo cuts the third field out of a CertificationRequestInfo (RFC 2986

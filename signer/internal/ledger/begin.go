@@ -39,8 +39,8 @@ type Begun struct {
 // certificate again; for a new one the assertion's id and a use of its credential are taken
 // and the intent is recorded, before anything is signed.
 //
-// Errors: Unauthenticated (credential used up), Busy (the same request is being signed),
-// Unavailable (it could not be recorded), Internal (assertion used before, which only our
+// Errors: Unauthenticated (credential used up), Busy (the same request is being signed, or
+// a budget is used up: ErrBudget), Unavailable (it could not be recorded), Internal (assertion used before, which only our
 // own processes can do; or a row was altered).
 func (l *Ledger) Begin(ctx context.Context, in Intent) (Begun, error) {
 	r, err := l.row(in)
@@ -109,14 +109,13 @@ func repeat(ctx context.Context, tx *txn, prior *row, record audit.Record) error
 func (l *Ledger) insert(ctx context.Context, tx *txn, r *row, in Intent, record audit.Record) error {
 	s := in.Verified.Message().GetSpend()
 	for _, id := range spendIDs(s) {
-		n, err := tx.Exec(ctx, `INSERT INTO spend (id, used, use_limit, keep_until) VALUES ($1, 1, $2, $3)
- ON CONFLICT (id) DO UPDATE SET used = spend.used + 1, use_limit = $2, keep_until = $3 WHERE spend.used < $2`,
-			id, int64(s.GetLimit()), r.keepUntil)
-		if err != nil {
-			return fmt.Errorf("taking a use: %w", err)
+		if err := l.take(ctx, tx, use{id: id, limit: int64(s.GetLimit()), keepUntil: r.keepUntil}); err != nil {
+			return err
 		}
-		if n == 0 {
-			return fault.New(fault.Unauthenticated, "ledger.Begin", Refused, errors.New("the credential has no use left"))
+	}
+	for _, b := range in.Budgets {
+		if err := b.take(ctx, tx, in.At); err != nil {
+			return err
 		}
 	}
 	var err error

@@ -2,12 +2,10 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 
-	"google.golang.org/protobuf/proto"
-
-	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
 	"github.com/estuary-pki/estuary/services/audit"
 	"github.com/estuary-pki/estuary/services/fault"
@@ -49,18 +47,34 @@ func (l *Ledger) Issued(ctx context.Context, v Reservation, der []byte) ([]byte,
 	return stored, nil
 }
 
-// Failed gives an intent up and gives a token's use back; the assertion's id stays used. An
-// intent that another signer has taken over is left alone.
+// Failed gives an intent up for which the authority's key was not used, and gives a token's
+// use back; the assertion's id stays used. An intent that another signer has taken over is
+// left alone.
 func (l *Ledger) Failed(ctx context.Context, v Reservation, cause error) error {
+	return l.fail(ctx, v, cause, func(r *row) { r.state = signerv1.EntryState_ENTRY_STATE_FAILED })
+}
+
+// Abandon is Failed for an intent for which the authority's key may have been used, with
+// nobody knowing what became of the signature: its serial number goes onto the revocation
+// list (RFC 5280 section 5.3.1: no reason is given).
+func (l *Ledger) Abandon(ctx context.Context, v Reservation, cause error) error {
+	return l.fail(ctx, v, cause, func(r *row) {
+		r.state = signerv1.EntryState_ENTRY_STATE_FAILED
+		r.revokedAt = sql.NullInt64{Int64: store.Micros(l.now()), Valid: true}
+		r.reason = sql.NullInt64{Valid: true}
+	})
+}
+
+func (l *Ledger) fail(ctx context.Context, v Reservation, cause error, change func(*row)) error {
 	record := v.record
 	record.Time, record.Event, record.Outcome, record.Serial = l.now(), "certificate.failed", audit.Failed, v.serial
 	record.Reason = cause.Error()
 	return l.write(ctx, func(ctx context.Context, tx *txn) error {
-		won, r, err := l.finish(ctx, tx, v, func(r *row) { r.state = signerv1.EntryState_ENTRY_STATE_FAILED })
+		won, r, err := l.finish(ctx, tx, v, change)
 		if err != nil || !won {
 			return err
 		}
-		if err := giveBack(ctx, tx, r); err != nil {
+		if err := l.giveBack(ctx, tx, r); err != nil {
 			return err
 		}
 		return tx.record(ctx, record)
@@ -79,9 +93,9 @@ func (l *Ledger) finish(ctx context.Context, tx *txn, v Reservation, change func
 	// The UPDATE decides whose intent it is, not what was read before it.
 	change(r)
 	r.mac = l.seal(r)
-	n, err := tx.Exec(ctx, `UPDATE entry SET state = $1, certificate = $2, mac = $3
- WHERE serial = $4 AND state = $5 AND owner = $6`,
-		int64(r.state), r.certificate, r.mac, r.serial, int64(signerv1.EntryState_ENTRY_STATE_INTENT), v.owner)
+	n, err := tx.Exec(ctx, `UPDATE entry SET state = $1, certificate = $2, revoked_at = $3, revocation_reason = $4, mac = $5
+ WHERE serial = $6 AND state = $7 AND owner = $8`, int64(r.state), r.certificate, r.revokedAt, r.reason, r.mac,
+		r.serial, int64(signerv1.EntryState_ENTRY_STATE_INTENT), v.owner)
 	if err != nil {
 		return false, nil, fmt.Errorf("ending an intent: %w", err)
 	}
@@ -94,25 +108,4 @@ func (l *Ledger) finish(ctx context.Context, tx *txn, v Reservation, change func
 
 func (l *Ledger) bySerial(ctx context.Context, tx store.Tx, serial string) (*row, error) {
 	return l.load(ctx, tx, "serial = $1", serial)
-}
-
-// giveBack returns the use that r took: a token's, which can be offered again. A one-time
-// password was used up where it was checked, and stays spent.
-func giveBack(ctx context.Context, tx store.Tx, r *row) error {
-	sealed, a := &assertionv1.SealedAssertion{}, &assertionv1.Assertion{}
-	if err := proto.Unmarshal(r.sealed, sealed); err != nil {
-		return fmt.Errorf("decoding a stored assertion: %w", err)
-	}
-	if err := proto.Unmarshal(sealed.GetPayload(), a); err != nil {
-		return fmt.Errorf("decoding a stored assertion: %w", err)
-	}
-	if a.GetAuthentication().GetMethod() != assertionv1.Method_METHOD_TOKEN {
-		return nil
-	}
-	for _, id := range spendIDs(a.GetSpend()) {
-		if _, err := tx.Exec(ctx, `UPDATE spend SET used = used - 1 WHERE id = $1 AND used > 0`, id); err != nil {
-			return fmt.Errorf("giving a use back: %w", err)
-		}
-	}
-	return nil
 }

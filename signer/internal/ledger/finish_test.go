@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/fault"
@@ -63,10 +64,12 @@ func TestFailedGivesBack(t *testing.T) {
 func TestLoser(t *testing.T) {
 	each(t, func(t *testing.T, l *lab) {
 		late, in := begin(t, l, l.ask())
-		other, err := l.ledger.TakeOver(t.Context(), late, "other")
-		if err != nil {
-			t.Fatal(err)
+		l.pass(ledger.Lease + time.Second)
+		adopted, err := l.open(1).Adopt(t.Context(), false)
+		if err != nil || len(adopted) != 1 {
+			t.Fatalf("%d adopted, %v", len(adopted), err)
 		}
+		other := adopted[0].Reservation(in.Record)
 		if _, err := l.ledger.Issued(t.Context(), late, []byte("late")); !errors.Is(err, fault.Busy) {
 			t.Errorf("while the other is at it: %v", err)
 		}

@@ -1,9 +1,9 @@
 package ledger
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"slices"
@@ -36,6 +36,11 @@ type Intent struct {
 	Subject string
 	// NotBefore and NotAfter are the validity of the certificate.
 	NotBefore, NotAfter time.Time
+	// At is the time for which the certificate was built. With it, the assertion and the
+	// profile the same TBS bytes can be built again.
+	At time.Time
+	// Budgets are those that the certificate is taken from.
+	Budgets []Budget
 	// Record is what the audit says of the request: who, from where, for whom. Time, Event,
 	// Outcome, Serial and Reason are set here.
 	Record audit.Record
@@ -44,21 +49,20 @@ type Intent struct {
 // row returns the intent as a row without seq and MAC.
 func (l *Ledger) row(in Intent) (*row, error) {
 	a := in.Verified.Message()
-	if a == nil || in.Request == nil || len(in.TBS) == 0 || len(in.Contents) == 0 || len(in.Serial) != 40 {
-		return nil, fmt.Errorf("recording an intent: it needs a verified assertion, a request, TBS bytes, contents and a serial number of 40 digits")
+	if a == nil || in.Request == nil || len(in.TBS) == 0 || len(in.Contents) == 0 || len(in.Serial) != 40 || in.At.IsZero() {
+		return nil, errors.New("recording an intent: it needs a verified assertion, a request, TBS bytes, contents, a time and a serial number of 40 digits")
 	}
 	sealed, err := proto.Marshal(in.Verified.Sealed())
 	if err != nil {
 		return nil, fmt.Errorf("encoding the sealed assertion: %w", err)
 	}
-	now := l.now()
 	r := &row{
 		serial: in.Serial, state: signerv1.EntryState_ENTRY_STATE_INTENT,
 		assertionID: a.GetAssertionId(), requestKey: requestKey(a, in),
 		sealed: sealed, csr: in.Request.DER(), tbs: in.TBS,
-		owner: l.owner, leaseUntil: store.Micros(now.Add(Lease)),
+		owner: l.owner, leaseUntil: store.Micros(l.now().Add(Lease)),
 		label: a.GetLabel(), realm: a.GetIdentity().GetRealm(), principal: a.GetIdentity().GetPrincipal(),
-		subject: in.Subject, validatorKey: in.Verified.KeyID(), createdAt: store.Micros(now),
+		subject: in.Subject, validatorKey: in.Verified.KeyID(), createdAt: store.Micros(in.At),
 		notBefore: store.Micros(in.NotBefore), notAfter: store.Micros(in.NotAfter),
 	}
 	if s := a.GetSpend(); len(s.GetIds()) > 0 {
@@ -96,24 +100,6 @@ func requestKey(a *assertionv1.Assertion, in Intent) []byte {
 		writeField(h, []byte(n))
 	}
 	return h.Sum(nil)
-}
-
-// spendKey names the credential that was used up.
-func spendKey(ids [][]byte) []byte {
-	h := sha256.New()
-	writeField(h, []byte("estuary/spend-key/v1"))
-	for _, id := range ids {
-		writeField(h, id)
-	}
-	return h.Sum(nil)
-}
-
-// spendIDs returns the ids once each and in one order: transactions that lock the same
-// rows in different orders would wait for each other.
-func spendIDs(s *assertionv1.Spend) [][]byte {
-	ids := slices.Clone(s.GetIds())
-	slices.SortFunc(ids, bytes.Compare)
-	return slices.CompactFunc(ids, bytes.Equal)
 }
 
 // writeField adds a value that is there to h: 1, its length in 8 octets, itself.

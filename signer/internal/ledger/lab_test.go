@@ -33,12 +33,14 @@ var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // lab is a ledger with a validator beside it.
 type lab struct {
-	t      *testing.T
-	db     *store.DB
-	ledger *ledger.Ledger
-	key    assertion.SigningKey
-	opener *assertion.Opener
-	audit  *audit.Stream
+	t        *testing.T
+	db       *store.DB
+	ledger   *ledger.Ledger
+	key      assertion.SigningKey
+	opener   *assertion.Opener
+	audit    *audit.Stream
+	budgets  []ledger.Budget
+	instance string
 
 	mu     sync.Mutex // guards now and stream
 	time   time.Time
@@ -47,7 +49,7 @@ type lab struct {
 
 func newLab(t *testing.T, db *store.DB) *lab {
 	t.Helper()
-	l := &lab{t: t, db: db, time: start}
+	l := &lab{t: t, db: db, time: start, instance: "signer-1"}
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +75,7 @@ func (l *lab) open(k byte) *ledger.Ledger {
 	l.t.Helper()
 	made, err := ledger.New(l.t.Context(), ledger.Config{
 		Store: l.db, MACKey: secret.New(bytes.Repeat([]byte{k}, ledger.MACKeySize)),
-		Audit: l.audit, Log: slog.New(slog.DiscardHandler), Now: l.now,
+		Audit: l.audit, Log: slog.New(slog.DiscardHandler), Instance: l.instance, Now: l.now,
 	})
 	if err != nil {
 		l.t.Fatal(err)
@@ -158,7 +160,7 @@ func (l *lab) intent(a ask) ledger.Intent {
 	return ledger.Intent{
 		Serial: hex.EncodeToString(serial), Verified: l.verified(a, request), Request: request,
 		TBS: append([]byte("tbs "), serial...), Contents: [][]byte{[]byte(a.contents)}, Subject: "CN=" + a.principal,
-		NotBefore: l.now(), NotAfter: l.now().Add(a.life),
+		NotBefore: l.now(), NotAfter: l.now().Add(a.life), At: l.now(), Budgets: l.budgets,
 		Record: audit.Record{Actor: "gateway.test", RequestID: "r1", Identity: a.principal + "@DEVICES"},
 	}
 }

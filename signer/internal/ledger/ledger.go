@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/estuary-pki/estuary/services/audit"
@@ -46,19 +47,27 @@ type Config struct {
 	Audit *audit.Stream
 	// Log gets what needs a person: rows that were altered.
 	Log *slog.Logger
+	// Instance names this signer among those of the same database, the same at every start:
+	// what an earlier process of it left open is ended at once.
+	Instance string
 	// Now is the clock; time.Now where nil.
 	Now func() time.Time
 }
 
 // Ledger is the record. It is safe for concurrent use.
 type Ledger struct {
-	db     *store.DB
-	macKey secret.Bytes
-	stream *audit.Stream
-	log    *slog.Logger
-	now    func() time.Time
-	// owner names this process in the rows whose intent it recorded.
+	db       *store.DB
+	macKey   secret.Bytes
+	stream   *audit.Stream
+	log      *slog.Logger
+	now      func() time.Time
+	instance string
+	// owner names this process in the rows whose intent it recorded: the instance, "/" and
+	// chance.
 	owner string
+
+	mu      sync.Mutex      // guards altered
+	altered map[string]bool // serial numbers of rows for which the alarm was raised
 }
 
 // New opens the ledger in a database, bringing its schema up to date.
@@ -66,6 +75,8 @@ func New(ctx context.Context, c Config) (*Ledger, error) {
 	switch {
 	case c.Store == nil, c.Audit == nil, c.Log == nil:
 		return nil, errors.New("a ledger needs a store, an audit stream and a log")
+	case c.Instance == "":
+		return nil, errors.New("a ledger needs the name of its instance")
 	case c.MACKey.Len() != MACKeySize:
 		return nil, fmt.Errorf("the ledger's MAC key has %d octets, not %d", c.MACKey.Len(), MACKeySize)
 	}
@@ -85,7 +96,7 @@ func New(ctx context.Context, c Config) (*Ledger, error) {
 	}
 	return &Ledger{
 		db: c.Store, macKey: c.MACKey, stream: c.Audit, log: c.Log, now: c.Now,
-		owner: hex.EncodeToString(owner),
+		instance: c.Instance, owner: c.Instance + "/" + hex.EncodeToString(owner), altered: map[string]bool{},
 	}, nil
 }
 

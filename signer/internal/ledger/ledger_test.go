@@ -30,12 +30,13 @@ func TestNewRefuses(t *testing.T) {
 	db := storetest.Open(t, storetest.SQLite(t))
 	good := ledger.Config{
 		Store: db, MACKey: secret.New(make([]byte, ledger.MACKeySize)),
-		Audit: audit.NewStream(&bytes.Buffer{}), Log: slog.New(slog.DiscardHandler),
+		Audit: audit.NewStream(&bytes.Buffer{}), Log: slog.New(slog.DiscardHandler), Instance: "signer-1",
 	}
 	for name, spoil := range map[string]func(*ledger.Config){
 		"no store":  func(c *ledger.Config) { c.Store = nil },
 		"no audit":  func(c *ledger.Config) { c.Audit = nil },
 		"no log":    func(c *ledger.Config) { c.Log = nil },
+		"no name":   func(c *ledger.Config) { c.Instance = "" },
 		"no key":    func(c *ledger.Config) { c.MACKey = secret.Bytes{} },
 		"short key": func(c *ledger.Config) { c.MACKey = secret.New(make([]byte, 31)) },
 	} {

@@ -59,7 +59,7 @@ func (r *row) values() []any {
 	}
 }
 
-func (r *row) scan(from *sql.Row) error {
+func (r *row) scan(from interface{ Scan(dest ...any) error }) error {
 	return from.Scan(
 		&r.seq, &r.serial, &r.state, &r.assertionID, &r.requestKey, &r.spendKey, &r.keepUntil, &r.sealed, &r.csr, &r.tbs,
 		&r.certificate, &r.owner, &r.leaseUntil, &r.label, &r.realm, &r.principal, &r.subject, &r.validatorKey, &r.createdAt,
@@ -98,11 +98,12 @@ func (l *Ledger) seal(r *row) []byte {
 }
 
 // alteredError says that a row is not what this ledger wrote.
-type alteredError struct{ serial string }
-
-func (e alteredError) Error() string {
-	return "the ledger's row of serial " + e.serial + " was altered: its MAC does not match"
+type alteredError struct {
+	what   string
+	serial string // of an entry, else empty
 }
+
+func (e alteredError) Error() string { return "altered: " + e.what + ": its MAC does not match" }
 
 // errNoRow says that no row was found.
 var errNoRow = errors.New("no such row in the ledger")
@@ -117,7 +118,7 @@ func (l *Ledger) load(ctx context.Context, tx store.Tx, where string, args ...an
 	case err != nil:
 		return nil, fmt.Errorf("reading a ledger row: %w", err)
 	case !hmac.Equal(r.mac, l.seal(r)):
-		return nil, alteredError{serial: r.serial}
+		return nil, alteredError{what: "the row of serial " + r.serial, serial: r.serial}
 	}
 	return r, nil
 }

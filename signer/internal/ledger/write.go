@@ -71,11 +71,7 @@ func (l *Ledger) explain(ctx context.Context, err error) error {
 	case !errors.As(err, &altered):
 		return fault.New(fault.Unavailable, "ledger.write", "", err)
 	}
-	l.log.LogAttrs(ctx, slog.LevelError, "ledger row altered", slog.String("serial", altered.serial))
-	told := l.RecordRefusal(ctx, audit.Record{
-		Event: "ledger.altered", Outcome: audit.Failed, Serial: altered.serial, Reason: altered.Error(),
-	})
-	return fault.New(fault.Internal, "ledger.load", "", errors.Join(err, told))
+	return fault.New(fault.Internal, "ledger.load", "", l.alarm(ctx, altered))
 }
 
 // RecordRefusal records that something was refused, or failed before there was an intent,

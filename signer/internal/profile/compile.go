@@ -65,6 +65,9 @@ func compile(p Profile, add add) *rule {
 	r.compileSubject(add)
 	r.checkValidity(add)
 	r.compileUsages(add)
+	if p.MaxPerHour < 0 {
+		add("max_per_hour", "is negative")
+	}
 	for _, oid := range p.CSRAttributes {
 		if _, err := parseOID(oid); err != nil {
 			add("csr_attributes", "%s", err)

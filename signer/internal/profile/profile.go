@@ -37,6 +37,8 @@ type Profile struct {
 	Backdate    config.Duration            `toml:"backdate" doc:"How long before the issue validity begins, for clients whose clocks are slow; at most 24h."`
 	MaxValidity map[string]config.Duration `toml:"max_validity" doc:"Longest validity by authentication indicator; the smallest that applies counts."`
 
+	MaxPerHour int64 `toml:"max_per_hour" doc:"Certificates that may be issued under the label in an hour, by all signers of the ledger together; 0 for any number. Repeats do not count."`
+
 	KeyUsage              []string `toml:"key_usage" doc:"Key usages (RFC 5280 section 4.2.1.3): digitalSignature, contentCommitment, keyEncipherment, dataEncipherment, keyAgreement. One that does not suit the type of key is left out."`
 	ExtKeyUsage           []string `toml:"ext_key_usage" doc:"Extended key usages (RFC 5280 section 4.2.1.12): clientAuth, serverAuth, emailProtection, codeSigning, or object identifiers."`
 	CRLDistributionPoints []string `toml:"crl_distribution_points" doc:"URLs of the revocation list (RFC 5280 section 4.2.1.13)."`

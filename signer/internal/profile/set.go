@@ -67,6 +67,15 @@ func NewSet(c Config) (*Set, error) {
 	return s, nil
 }
 
+// MaxPerHour returns how many certificates the label's profile allows in an hour; 0 for any
+// number, and for a label that there is not.
+func (s *Set) MaxPerHour(label string) int64 {
+	if r, ok := s.rules[label]; ok {
+		return r.MaxPerHour
+	}
+	return 0
+}
+
 // Facts returns what a gateway may know of the profiles, ordered by label.
 func (s *Set) Facts() []*signerv1.ProfileFacts {
 	facts := make([]*signerv1.ProfileFacts, 0, len(s.rules))

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/failpoint"
 	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/signer/internal/issue"
 )
@@ -24,5 +25,6 @@ func (s issuerServer) Issue(ctx context.Context, r *signerv1.IssueRequest) (*sig
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Here(failpoint.SignerReply)
 	return &signerv1.IssueResponse{CertificateDer: c.DER, Repeated: c.Repeated}, nil
 }

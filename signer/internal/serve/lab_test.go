@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -117,10 +118,10 @@ func newLab(t *testing.T) *lab {
 	p.Label, p.IdentityKinds, p.Methods, p.Realms = "device", []string{"device"}, []string{"token"}, []string{"DEVICES"}
 	profiles := must[*profile.Set](t)(profile.NewSet(profile.Config{Profiles: []profile.Profile{p}, Authority: l.ca.Certificate}))
 	book := must[*ledger.Ledger](t)(ledger.New(t.Context(), ledger.Config{
-		Store: l.db, MACKey: secret.New(make([]byte, ledger.MACKeySize)), Audit: audit.NewStream(io.Discard), Log: log, Now: l.clock,
+		Store: l.db, MACKey: secret.New(make([]byte, ledger.MACKeySize)), Audit: audit.NewStream(io.Discard), Log: log, Instance: "signer-1", Now: l.clock,
 	}))
 	issuer := must[*issue.Issuer](t)(issue.New(issue.Config{
-		Authority: l.ca, Profiles: profiles, Opener: opener, Ledger: book, Log: log, Now: l.clock,
+		Authority: l.ca, Profiles: profiles, Opener: opener, Ledger: book, Log: log, Metrics: metrics.NewSet(), Now: l.clock,
 	}))
 	l.server = must[*serve.Server](t)(serve.New(serve.Config{
 		Issuer: issuer, Ledger: book, Authority: l.ca, Profiles: profiles, Log: log, Now: l.clock,
