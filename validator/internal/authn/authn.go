@@ -16,6 +16,7 @@ import (
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/validator/internal/state"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
@@ -62,10 +63,16 @@ type Outcome struct {
 	// Refused is why not, for the audit alone; empty when the credential was accepted.
 	// It holds nothing of what the client sent.
 	Refused string
-	// Alarm tells that the refusal means a changed database, not a wrong credential.
-	Alarm bool
+	// Alarm is what shows that somebody changed the database; empty when nothing does. It
+	// does not depend on whether the credential was accepted.
+	Alarm string
 	// Proof is set when the credential was accepted.
 	Proof Proof
+	// Repeated tells that the credential was accepted with this public key before.
+	Repeated bool
+	// Acceptance is to be stored with the record that the credential was accepted; nil when
+	// there is none to store.
+	Acceptance *state.Acceptance
 	// TokenID is the id of the token that was found, refused or not; empty when there was none.
 	TokenID string
 	// Identity is principal@REALM of that token.
@@ -126,8 +133,8 @@ func (a *Authenticator) Basic(ctx context.Context, at Attempt) (Outcome, error) 
 		return Outcome{}, err
 	}
 	out := Outcome{
-		Refused: string(v.Refused), Alarm: v.Refused == token.ReasonForged || v.Refused == token.ReasonHash,
-		TokenID: v.Token.ID,
+		Refused: string(v.Refused), Alarm: string(v.Alarm), TokenID: v.Token.ID,
+		Repeated: v.Repeated, Acceptance: v.Acceptance,
 	}
 	if v.Token.ID != "" {
 		out.Identity = v.Token.ClientID + "@" + a.c.Realm

@@ -21,6 +21,7 @@ import (
 	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
 	"github.com/estuary-pki/estuary/services/audit"
 	"github.com/estuary-pki/estuary/services/csr"
+	"github.com/estuary-pki/estuary/services/failpoint"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/services/secret"
@@ -78,8 +79,17 @@ type attempt struct {
 // Authenticate implements the call. Who gets an assertion, and who is refused, is on record
 // before the answer leaves; when it cannot be recorded the answer is Unavailable.
 func (s *Authenticator) Authenticate(ctx context.Context, req *validatorv1.AuthenticateRequest) (*validatorv1.AuthenticateResponse, error) {
+	resp, err := s.answer(ctx, req)
+	failpoint.Here(failpoint.ValidatorReply)
+	return resp, err
+}
+
+func (s *Authenticator) answer(ctx context.Context, req *validatorv1.AuthenticateRequest) (*validatorv1.AuthenticateResponse, error) {
 	at := attempt{request: attest.Request{Gateway: mesh.PeerName(ctx), Operation: req.GetOperation(), Label: req.GetLabel()}}
 	out, err := s.check(ctx, req, &at)
+	if out.Alarm != "" {
+		s.alarm(ctx, out)
+	}
 	switch {
 	case errors.Is(err, fault.Malformed), errors.Is(err, fault.Forbidden):
 		return nil, s.refuse(ctx, at, authn.Outcome{Refused: fault.Public(err)}, err)
@@ -115,9 +125,11 @@ func (s *Authenticator) check(ctx context.Context, req *validatorv1.Authenticate
 		return authn.Outcome{}, err
 	}
 	at.request.CSR = request
-	return s.c.Authn.Basic(ctx, authn.Attempt{
+	out, err := s.c.Authn.Basic(ctx, authn.Attempt{
 		Label: at.request.Label, Token68: token68, SPKISHA256: request.SPKISHA256(), ClientAddress: at.address,
 	})
+	failpoint.Here(failpoint.ValidatorAnswered)
+	return out, err
 }
 
 func (s *Authenticator) accept(ctx context.Context, at attempt, out authn.Outcome) (*validatorv1.AuthenticateResponse, error) {
@@ -125,13 +137,18 @@ func (s *Authenticator) accept(ctx context.Context, at attempt, out authn.Outcom
 	if err != nil {
 		return nil, err
 	}
-	r := s.record(ctx, "credential.accepted", audit.Success, at, out)
+	outcome := "accepted"
+	if out.Repeated {
+		outcome = "repeated"
+	}
+	r := s.record(ctx, "credential."+outcome, audit.Success, at, out)
 	r.Detail["assertion"] = hex.EncodeToString(sealed.ID)
-	if err := s.keep(ctx, r); err != nil {
+	if err := s.keep(ctx, r, out.Acceptance); err != nil {
 		s.count("undecided")
 		return nil, fmt.Errorf("recording an accepted credential: %w", err)
 	}
-	s.count("accepted")
+	failpoint.Here(failpoint.ValidatorAccepted)
+	s.count(outcome)
 	return &validatorv1.AuthenticateResponse{
 		Outcome: &validatorv1.AuthenticateResponse_Assertion{Assertion: sealed.Message},
 	}, nil
@@ -139,14 +156,9 @@ func (s *Authenticator) accept(ctx context.Context, at attempt, out authn.Outcom
 
 // refuse records a refusal and returns answer, or why it could not be recorded.
 func (s *Authenticator) refuse(ctx context.Context, at attempt, out authn.Outcome, answer error) error {
-	if out.Alarm {
-		s.c.Metrics.GetOrCreateCounter("estuary_validator_forged_tokens_total").Inc()
-		s.c.Log.LogAttrs(ctx, slog.LevelError, "a stored token was changed by somebody else",
-			slog.String("reason", out.Refused), slog.String("token", out.TokenID), slog.String("request_id", mesh.RequestID(ctx)))
-	}
 	r := s.record(ctx, "credential.refused", audit.Refused, at, out)
 	r.Reason = out.Refused
-	if err := s.keep(ctx, r); err != nil {
+	if err := s.keep(ctx, r, nil); err != nil {
 		s.count("undecided")
 		return fmt.Errorf("recording a refused credential: %w", err)
 	}
@@ -154,11 +166,21 @@ func (s *Authenticator) refuse(ctx context.Context, at attempt, out authn.Outcom
 	return answer
 }
 
-// keep stores a record, also when the caller has hung up: who tries a credential and leaves
-// is on record too.
-func (s *Authenticator) keep(ctx context.Context, r audit.Record) error {
+// alarm tells at once that somebody changed the database; the record tells it too.
+func (s *Authenticator) alarm(ctx context.Context, out authn.Outcome) {
+	s.c.Metrics.GetOrCreateCounter("estuary_validator_forged_rows_total").Inc()
+	s.c.Log.LogAttrs(ctx, slog.LevelError, "a stored row was changed by somebody else",
+		slog.String("reason", out.Alarm), slog.String("token", out.TokenID), slog.String("request_id", mesh.RequestID(ctx)))
+}
+
+// keep stores a record and what is to be recognised of an accepted credential, if anything,
+// also when the caller has hung up: who tries a credential and leaves is on record too.
+func (s *Authenticator) keep(ctx context.Context, r audit.Record, a *state.Acceptance) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancel()
+	if a != nil {
+		return s.c.State.Accept(ctx, *a, r)
+	}
 	return s.c.State.Record(ctx, r)
 }
 
@@ -171,6 +193,9 @@ func (s *Authenticator) record(ctx context.Context, event, outcome string, at at
 	}
 	if out.TokenID != "" {
 		r.Detail["token"] = out.TokenID
+	}
+	if out.Alarm != "" {
+		r.Detail["alarm"] = out.Alarm
 	}
 	return r
 }

@@ -310,10 +310,11 @@ func TestChangedRow(t *testing.T) {
 	if _, err := w.authn.Authenticate(t.Context(), request(t, ":"+string(made.GetSecret()), newCSR(t))); !errors.Is(err, fault.Unauthenticated) {
 		t.Errorf("%v", err)
 	}
-	if n := w.set.GetOrCreateCounter("estuary_validator_forged_tokens_total").Get(); n != 1 {
+	if n := w.set.GetOrCreateCounter("estuary_validator_forged_rows_total").Get(); n != 1 {
 		t.Errorf("%d alarms", n)
 	}
-	if got := w.records(t, "credential.refused"); len(got) != 1 || got[0].Reason != string(token.ReasonForged) {
+	if got := w.records(t, "credential.refused"); len(got) != 1 || got[0].Reason != string(token.ReasonForged) ||
+		got[0].Detail["alarm"] != string(token.ReasonForged) {
 		t.Errorf("records %+v", got)
 	}
 }

@@ -101,7 +101,7 @@ func (w *world) dump(t *testing.T) string {
 	var all bytes.Buffer
 	err := w.db.Read(t.Context(), func(ctx context.Context, tx store.Tx) error {
 		all.Reset()
-		for _, table := range []string{"enrolment_token", "audit_record", "audit_head"} {
+		for _, table := range []string{"enrolment_token", "credential_check", "audit_record", "audit_head"} {
 			rows, err := tx.Query(ctx, "SELECT * FROM "+table)
 			if err != nil {
 				return err

@@ -1,5 +1,5 @@
-// Package state holds what the validator keeps: enrolment tokens and the audit records of
-// their making, their end and their use.
+// Package state holds what the validator keeps: enrolment tokens, which of them were accepted
+// with which key, and the audit records of their making, their end and their use.
 //
 // token and serve read and write through it; it owns the tables and runs on services/store.
 // A row that authorises something carries a MAC under a key kept outside the database, so
@@ -29,9 +29,9 @@ const MACKeySize = 32
 var ErrNotFound = errors.New("no such token")
 
 // ErrForged is returned where a row does not carry its MAC: somebody changed the database,
-// or the MAC key is another one. Such a row authorises nothing and is never written again,
-// because that would give it a good MAC.
-var ErrForged = errors.New("the token's row does not carry its MAC")
+// or the MAC key is another one. Such a row authorises nothing, and what it says is never
+// written again, because that would give it a good MAC.
+var ErrForged = errors.New("the stored row does not carry its MAC")
 
 // Config is what a Store needs; every field is required.
 type Config struct {

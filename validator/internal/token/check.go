@@ -32,7 +32,7 @@ var Matches = []Match{MatchIfPresent, MatchRequired, MatchIgnored}
 // Reason is why an attempt was refused: for the audit, never for the client.
 type Reason string
 
-// The reasons, in the order in which they are looked for.
+// The reasons to refuse, in the order in which they are looked for.
 const (
 	ReasonForm    Reason = "does not have the form of a token"
 	ReasonUnknown Reason = "unknown token"
@@ -43,6 +43,10 @@ const (
 	ReasonExpired Reason = "token has expired"
 	ReasonKey     Reason = "token is bound to another key"
 )
+
+// ReasonAcceptance is a reason for an alarm alone: the attempt is checked as if it were the
+// first.
+const ReasonAcceptance Reason = "row of an earlier acceptance does not carry its MAC"
 
 // Attempt is a password that may be a token, and what came with it.
 type Attempt struct {
@@ -58,8 +62,16 @@ type Attempt struct {
 type Verdict struct {
 	// Refused is why not; empty when the token is good for this attempt.
 	Refused Reason
+	// Alarm is what shows that somebody changed the database; empty when nothing does. The
+	// token may be good all the same.
+	Alarm Reason
 	// Token is what is stored; zero when no genuine row was found.
 	Token state.Token
+	// Repeated tells that the token was accepted with this public key before.
+	Repeated bool
+	// Acceptance is to be recorded with the acceptance, so that a repeat is recognised; nil
+	// when the token is refused, was recognised, or costs nothing to check again.
+	Acceptance *state.Acceptance
 }
 
 // CheckerConfig is what a Checker needs; every field is required.
@@ -90,7 +102,8 @@ func NewChecker(c CheckerConfig) (*Checker, error) {
 
 // Check tells whether the attempt's password is a token that is good for it. A refusal is
 // a Verdict; an error means that nothing is known: the database or a slot for a slow hash
-// could not be had. The slow hash is computed only for a token that is there.
+// could not be had. The slow hash is computed only for a token that is there and that was
+// not accepted with this public key before; everything else is judged each time.
 func (c *Checker) Check(ctx context.Context, a Attempt) (Verdict, error) {
 	if !HasForm(a.Password.Reveal()) {
 		return Verdict{Refused: ReasonForm}, nil
@@ -100,18 +113,21 @@ func (c *Checker) Check(ctx context.Context, a Attempt) (Verdict, error) {
 	case errors.Is(err, state.ErrNotFound):
 		return Verdict{Refused: ReasonUnknown}, nil
 	case errors.Is(err, state.ErrForged):
-		return Verdict{Refused: ReasonForged}, nil
+		return Verdict{Refused: ReasonForged, Alarm: ReasonForged}, nil
 	case err != nil:
 		return Verdict{}, fmt.Errorf("looking for a token: %w", err)
 	}
-	good, err := c.c.Hasher.Verify(ctx, a.Password, Algorithm(t.Algorithm), t.Hash)
-	if err != nil {
+	v := Verdict{Token: t}
+	if err := c.verify(ctx, a, &v); err != nil {
 		return Verdict{}, fmt.Errorf("verifying token %s: %w", t.ID, err)
 	}
-	if !good {
-		return Verdict{Refused: ReasonHash, Token: t}, nil
+	if v.Refused == "" {
+		v.Refused = c.judge(t, a)
 	}
-	return Verdict{Refused: c.judge(t, a), Token: t}, nil
+	if v.Refused != "" {
+		v.Acceptance = nil
+	}
+	return v, nil
 }
 
 // judge returns why a known token is not good for the attempt, or nothing.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
@@ -34,6 +35,9 @@ const (
 	Bcrypt Algorithm = "bcrypt"
 )
 
+// slow tells whether a hash costs milliseconds, so that a second one is worth sparing.
+func (a Algorithm) slow() bool { return a != SHA256HMAC }
+
 // Algorithms is every algorithm, the default first.
 var Algorithms = []Algorithm{SHA256HMAC, Argon2id, Bcrypt}
 
@@ -57,6 +61,7 @@ type Hasher struct {
 	key       secret.Bytes
 	algorithm Algorithm
 	slots     chan struct{} // a slow hash holds one: bounds memory and processors
+	started   atomic.Int64  // slow hashes that got a slot
 }
 
 // NewHasher returns a Hasher that hashes new tokens with the algorithm and verifies every
@@ -80,7 +85,7 @@ func (h *Hasher) Index(tok secret.Bytes) []byte { return h.mac(indexDomain, nil,
 func (h *Hasher) Hash(ctx context.Context, tok secret.Bytes) (Algorithm, []byte, error) {
 	salt := make([]byte, saltOctets)
 	_, _ = rand.Read(salt) // never fails: it ends the process instead
-	if h.algorithm == SHA256HMAC {
+	if !h.algorithm.slow() {
 		return h.algorithm, append(salt, h.mac(hashDomain, salt, tok)...), nil
 	}
 	if err := h.acquire(ctx); err != nil {
@@ -100,7 +105,7 @@ func (h *Hasher) Hash(ctx context.Context, tok secret.Bytes) (Algorithm, []byte,
 // Verify tells whether the hash is the token's by the algorithm of its row, whichever is
 // configured now. Slow hashes wait as in Hash.
 func (h *Hasher) Verify(ctx context.Context, tok secret.Bytes, a Algorithm, hash []byte) (bool, error) {
-	if a == SHA256HMAC {
+	if !a.slow() {
 		salt, sum, ok := split(hash, sha256.Size)
 		return ok && subtle.ConstantTimeCompare(sum, h.mac(hashDomain, salt, tok)) == 1, nil
 	}
@@ -125,6 +130,7 @@ func (h *Hasher) Verify(ctx context.Context, tok secret.Bytes, a Algorithm, hash
 func (h *Hasher) acquire(ctx context.Context) error {
 	select {
 	case h.slots <- struct{}{}:
+		h.started.Add(1)
 		return nil
 	case <-ctx.Done():
 		return fault.New(fault.Busy, "token.Hasher", "", fmt.Errorf("waiting to hash a token: %w", ctx.Err()))
