@@ -52,7 +52,7 @@ func TestOpenStored(t *testing.T) {
 		"withdrawn": func() error {
 			none, err := assertion.NewOpener(assertion.OpenerConfig{Audience: "ca"})
 			if err != nil {
-				return nil
+				t.Fatal(err)
 			}
 			_, err = none.OpenStored(sealed, want, now)
 			return err

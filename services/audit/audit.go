@@ -1,9 +1,11 @@
 // Package audit turns what happened into records of a hash chain.
 //
-// Append writes a record in the transaction of the thing that it tells of, so that
-// neither exists without the other; Stream writes it out once that has been committed.
-// The tables belong to the store of the service that calls: its first migration contains
-// Schema word for word.
+// Chain.Append writes a record in the transaction of the thing that it tells of, so that
+// neither exists without the other; Stream writes it out once that has been committed. A
+// Keeper signs every minute how far the chain has come, and Verify finds whatever was
+// altered. The tables belong to the store of the service that calls: its migrations contain
+// Schema and SchemaCheckpoints word for word. This package knows that store only as a
+// Database, because a process that has none streams its records too.
 package audit
 
 import (
@@ -12,7 +14,9 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"hash"
 	"time"
 )
 
@@ -74,6 +78,21 @@ type Tx interface {
 	QueryRow(ctx context.Context, query string, args ...any) *sql.Row
 }
 
+// Database is a store with the chain's tables; *store.DB is one.
+type Database interface {
+	// Write runs fn in a transaction and returns when it is durable.
+	Write(ctx context.Context, fn func(ctx context.Context, tx transaction) error) error
+	// Read runs fn over one snapshot of what has been committed.
+	Read(ctx context.Context, fn func(ctx context.Context, tx transaction) error) error
+}
+
+// transaction is store.Tx, which is an alias too, so that *store.DB is a Database.
+type transaction = interface {
+	Exec(ctx context.Context, query string, args ...any) (int64, error)
+	Query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRow(ctx context.Context, query string, args ...any) *sql.Row
+}
+
 // Schema is the DDL of the chain's tables, for the first migration of a store's owner.
 const Schema = `CREATE TABLE audit_head (
     id SMALLINT PRIMARY KEY,
@@ -88,48 +107,55 @@ CREATE TABLE audit_record (
 );
 `
 
-// Append adds r to the chain. The chain's head stays locked until the transaction ends, so
-// call it last. When it fails the transaction must be rolled back.
-func Append(ctx context.Context, tx Tx, r Record) (Entry, error) {
-	text, err := json.Marshal(r.clean())
+// next encodes the record, locks the chain, and returns the record with its number, and the
+// hash before it.
+func next(ctx context.Context, tx Tx, r Record) (e Entry, previous []byte, err error) {
+	if e.JSON, err = json.Marshal(r.clean()); err != nil {
+		return Entry{}, nil, fmt.Errorf("encoding an audit record: %w", err)
+	}
+	e.Seq, previous, err = take(ctx, tx)
+	if errors.Is(err, sql.ErrNoRows) { // the first record of a store makes the head
+		_, err = tx.Exec(ctx, `INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING`,
+			make([]byte, sha256.Size))
+		if err == nil {
+			e.Seq, previous, err = take(ctx, tx)
+		}
+	}
 	if err != nil {
-		return Entry{}, fmt.Errorf("encoding an audit record: %w", err)
+		return Entry{}, nil, fmt.Errorf("locking the audit chain: %w", err)
 	}
-	e := Entry{JSON: text}
-	previous, err := head(ctx, tx, &e)
-	if err != nil {
-		return Entry{}, fmt.Errorf("locking the audit chain: %w", err)
-	}
-	e.Hash = Link(previous, e.Seq, text)
-	if _, err := tx.Exec(ctx, `INSERT INTO audit_record (seq, at, record, hash) VALUES ($1, $2, $3, $4)`,
-		e.Seq, r.Time.UnixMicro(), string(text), e.Hash[:]); err != nil {
-		return Entry{}, fmt.Errorf("writing an audit record: %w", err)
-	}
-	if _, err := tx.Exec(ctx, `UPDATE audit_head SET hash = $1 WHERE id = 1`, e.Hash[:]); err != nil {
-		return Entry{}, fmt.Errorf("moving the audit chain: %w", err)
-	}
-	return e, nil
+	return e, previous, nil
 }
 
-// head locks the chain, takes the next number into e and returns the hash before it. The
-// first record of a store makes the head.
-func head(ctx context.Context, tx Tx, e *Entry) ([]byte, error) {
-	if _, err := tx.Exec(ctx, `INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING`,
-		make([]byte, sha256.Size)); err != nil {
-		return nil, err
+// take takes the next number.
+func take(ctx context.Context, tx Tx) (seq int64, previous []byte, err error) {
+	err = tx.QueryRow(ctx, `UPDATE audit_head SET seq = seq + 1 WHERE id = 1 RETURNING seq, hash`).Scan(&seq, &previous)
+	return seq, previous, err
+}
+
+// move makes e the last record.
+func move(ctx context.Context, tx Tx, e Entry) error {
+	if _, err := tx.Exec(ctx, `UPDATE audit_head SET hash = $1 WHERE id = 1`, e.Hash[:]); err != nil {
+		return fmt.Errorf("moving the audit chain: %w", err)
 	}
-	var previous []byte
-	err := tx.QueryRow(ctx, `UPDATE audit_head SET seq = seq + 1 WHERE id = 1 RETURNING seq, hash`).Scan(&e.Seq, &previous)
-	return previous, err
+	return nil
 }
 
 // Link returns the hash of record number seq, whose JSON is text, behind the hash of the
 // record before it (32 zero octets before the first).
-func Link(previous []byte, seq int64, text []byte) [sha256.Size]byte {
-	h := sha256.New()
+func Link(previous []byte, seq int64, text []byte) (sum [sha256.Size]byte) {
+	link(sha256.New(), sum[:0], previous, seq, text)
+	return sum
+}
+
+// link is Link by a hash that the caller has, into the 32 octets behind sum.
+func link(h hash.Hash, sum, previous []byte, seq int64, text []byte) {
+	var number [8]byte
+	binary.BigEndian.PutUint64(number[:], uint64(seq))
+	h.Reset()
 	h.Write([]byte("estuary/audit/v1\x00"))
 	h.Write(previous)
-	h.Write(binary.BigEndian.AppendUint64(nil, uint64(seq)))
+	h.Write(number[:])
 	h.Write(text)
-	return [sha256.Size]byte(h.Sum(nil))
+	h.Sum(sum)
 }

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,7 +70,7 @@ type line struct {
 // Emit hands over a record that has been committed, to be written soon. It waits for
 // nothing: when 4096 lines wait already the record is lost to the stream, and the error says so.
 func (s *Stream) Emit(e Entry) error {
-	_, err := s.enqueue(line{Seq: e.Seq, Hash: hex.EncodeToString(e.Hash[:]), Audit: e.JSON})
+	_, err := s.enqueue(e.format())
 	return err
 }
 
@@ -98,7 +97,7 @@ func (s *Stream) Tell(r Record) error {
 }
 
 // enqueue returns a channel that tells how writing the line ended.
-func (s *Stream) enqueue(l line) (<-chan error, error) {
+func (s *Stream) enqueue(l any) (<-chan error, error) {
 	text, err := json.Marshal(l)
 	if err != nil {
 		return nil, fmt.Errorf("encoding an audit line: %w", err)

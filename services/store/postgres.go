@@ -57,13 +57,18 @@ func openPostgres(ctx context.Context, c Config) (*DB, error) {
 		}
 	}
 	config.RuntimeParams["application_name"] = c.Holder
+	if c.ReadOnly { // who looks through all of it takes longer than who serves
+		config.RuntimeParams["default_transaction_read_only"] = "on"
+		config.RuntimeParams["statement_timeout"] = "0"
+		config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	}
 	pool := stdlib.OpenDB(*config)
 	pool.SetMaxOpenConns(poolSize)
 	pool.SetMaxIdleConns(poolSize)
 	pool.SetConnMaxIdleTime(poolIdle)
 	pool.SetConnMaxLifetime(poolLife)
 	db := &DB{
-		engine: &server{pool: pool}, log: c.Log, now: c.Now, probe: "SELECT 1",
+		engine: &server{pool: pool}, log: c.Log, now: c.Now, readOnly: c.ReadOnly, probe: "SELECT 1",
 		lock: []string{
 			"SET LOCAL statement_timeout = 0",
 			"SET LOCAL lock_timeout = 0",

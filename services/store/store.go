@@ -36,6 +36,10 @@ type Config struct {
 	// Holder is the name of this process, which stands in the lock file of a SQLite store
 	// and is the application_name at PostgreSQL.
 	Holder string
+	// ReadOnly opens a store that exists for looking at it, also while the process that owns
+	// a SQLite file is running: without its lock, and without any change. Write and Migrate
+	// fail then. On PostgreSQL every transaction is read-only.
+	ReadOnly bool
 	// Log receives applied migrations, and the loss and the return of the store.
 	Log *slog.Logger
 	// Now stamps the lock file and applied migrations; nil is time.Now.
@@ -60,6 +64,8 @@ type DB struct {
 	log    *slog.Logger
 	now    func() time.Time
 	closed atomic.Bool
+	// readOnly refuses writes.
+	readOnly bool
 	// lock are the statements with which a migration keeps other processes out.
 	lock []string
 	// probe is the smallest query that needs the store itself.
@@ -77,6 +83,8 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	}
 	path, isFile := strings.CutPrefix(c.URL, "sqlite:")
 	switch {
+	case isFile && path != "" && c.ReadOnly:
+		return openReader(ctx, c, path)
 	case isFile && path != "":
 		return openSQLite(ctx, c, path)
 	case strings.HasPrefix(c.URL, "postgres://"), strings.HasPrefix(c.URL, "postgresql://"):
@@ -97,6 +105,9 @@ func (db *DB) Write(ctx context.Context, fn Func) error {
 	ctx, err := db.enter(ctx, "store.Write")
 	if err != nil {
 		return err
+	}
+	if db.readOnly {
+		return fault.New(fault.Internal, "store.Write", "", errReadOnly)
 	}
 	return unavailable("store.Write", db.engine.write(ctx, fn))
 }

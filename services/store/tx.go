@@ -8,8 +8,9 @@ import (
 )
 
 // Tx is a transaction in a Func. After an error of any of its statements the others are
-// refused and the whole transaction is rolled back, whatever the Func returns.
-type Tx interface {
+// refused and the whole transaction is rolled back, whatever the Func returns. It is an
+// alias, so that who must not link the engines can name what a *DB does by interfaces alone.
+type Tx = interface {
 	// Exec runs a statement and returns the number of rows that an INSERT, UPDATE or
 	// DELETE changed.
 	Exec(ctx context.Context, query string, args ...any) (int64, error)
@@ -22,8 +23,9 @@ type Tx interface {
 }
 
 var (
-	errEnded  = errors.New("the transaction has ended")
-	errClosed = errors.New("the store is closed")
+	errEnded    = errors.New("the transaction has ended")
+	errClosed   = errors.New("the store is closed")
+	errReadOnly = errors.New("the store was opened for reading only")
 )
 
 // runner is the side of *sql.Tx and *sql.Conn that statements need.

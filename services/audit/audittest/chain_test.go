@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"github.com/estuary-pki/estuary/services/audit"
@@ -19,26 +18,17 @@ import (
 
 var at = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-func open(t *testing.T, opener func() *store.DB) *store.DB {
-	t.Helper()
-	db := opener()
-	files := fstest.MapFS{"0001_audit.sql": {Data: []byte(audit.Schema)}}
-	if err := db.Migrate(t.Context(), files); err != nil {
-		t.Fatal(err)
-	}
-	return db
-}
-
 func TestChain(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, opener func() *store.DB) {
-		db := open(t, opener)
+		l := newLab(t, opener())
+		db := l.db
 		const writers, each = 8, 5
 		var group sync.WaitGroup
 		for w := range writers {
 			group.Go(func() {
 				for i := range each {
 					err := db.Write(t.Context(), func(ctx context.Context, tx store.Tx) error {
-						_, err := audit.Append(ctx, tx, audit.Record{Time: at, Event: "test.done", Reason: fmt.Sprint(w, i)})
+						_, err := l.chain.Append(ctx, tx, audit.Record{Time: at, Event: "test.done", Reason: fmt.Sprint(w, i)})
 						return err
 					})
 					if err != nil {
@@ -88,11 +78,12 @@ func verify(t *testing.T, db *store.DB) (n int64) {
 // A transaction that fails takes its record with it and leaves no gap.
 func TestRolledBack(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, opener func() *store.DB) {
-		db := open(t, opener)
+		l := newLab(t, opener())
+		db := l.db
 		boom := errors.New("boom")
 		for i := range 3 {
 			err := db.Write(t.Context(), func(ctx context.Context, tx store.Tx) error {
-				if _, err := audit.Append(ctx, tx, audit.Record{Time: at, Event: "test.done"}); err != nil {
+				if _, err := l.chain.Append(ctx, tx, audit.Record{Time: at, Event: "test.done"}); err != nil {
 					return err
 				}
 				if i == 1 {
