@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/estuary-pki/estuary/services/auditcmd"
 	"github.com/estuary-pki/estuary/services/command"
 	common "github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/run"
@@ -25,13 +26,14 @@ const (
 )
 
 func commands() []command.Command {
-	return []command.Command{
+	return append([]command.Command{
 		{Words: "ca init", Usage: initUsage, Run: caInit},
 		{Words: "ca import", Usage: fileUsage, Run: caImport},
 		{Words: "mesh init", Usage: "FOLDER NAME...", Run: meshInit},
 		{Words: "mesh issue", Usage: "FOLDER NAME", Run: meshIssue},
 		{Words: "key new", Usage: "FILE", Run: keyNew},
-	}
+		{Words: "ledger verify", Usage: ledgerUsage, Run: ledgerVerify},
+	}, auditcmd.Commands(openAudit)...)
 }
 
 // caInit makes the CA key and its self-signed certificate or, with --request, a PKCS#10

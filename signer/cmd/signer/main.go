@@ -15,6 +15,7 @@ import (
 
 	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/clock"
 	"github.com/estuary-pki/estuary/services/command"
 	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/services/run"
@@ -40,10 +41,60 @@ func main() {
 
 // start opens everything from the inside out and serves until ctx ends.
 func start(ctx context.Context, c *config.Config, again func() (*config.Config, error)) error {
-	log := run.NewLogger(c.Log, os.Stderr)
-	slog.SetDefault(log)
-	set := metrics.NewSet()
-	authority, err := ca.Load(ctx, c.CA, time.Now(), log)
+	p := parts{log: run.NewLogger(c.Log, os.Stderr), set: metrics.NewSet(), stream: audit.NewStream(os.Stdout), again: again}
+	slog.SetDefault(p.log)
+	p.stream.Measure(p.set)
+	macKey, err := secret.ReadKey(string(c.Ledger.MACKey), ledger.MACKeySize)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, store.Config{URL: string(c.Ledger.URL), Holder: "signer", Log: p.log})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	if err := p.openLedger(ctx, c, db, macKey); err != nil {
+		return err
+	}
+	if err := p.openIssuer(ctx, c); err != nil {
+		return err
+	}
+	return listen(ctx, c, p)
+}
+
+// openLedger makes the record, its clock and the keeper of its audit.
+func (p *parts) openLedger(ctx context.Context, c *config.Config, db *store.DB, macKey secret.Bytes) error {
+	if err := ledger.Migrate(ctx, db); err != nil {
+		return err
+	}
+	var err error
+	p.clock, err = clock.New(ctx, clock.Config{
+		Mark: func(ctx context.Context) (time.Time, error) { return audit.NewestTime(ctx, db) },
+		Log:  p.log, Metrics: p.set,
+	})
+	if err != nil {
+		return err
+	}
+	name, err := instance(c)
+	if err != nil {
+		return err
+	}
+	p.ledger, err = ledger.New(ctx, ledger.Config{
+		Store: db, MACKey: macKey, Audit: p.stream, Log: p.log, Instance: name, Now: p.clock.Now,
+	})
+	if err != nil {
+		return err
+	}
+	p.keeper, err = audit.NewKeeper(ctx, audit.KeeperConfig{
+		DB: db, Chain: p.ledger.Chain(), Stream: p.stream, File: string(c.Ledger.CheckpointFile), Log: p.log, Metrics: p.set,
+		Now: p.clock.Now,
+	})
+	return err
+}
+
+// openIssuer makes what issues, and has it end what an earlier process left open.
+func (p *parts) openIssuer(ctx context.Context, c *config.Config) error {
+	authority, err := ca.Load(ctx, c.CA, p.clock.Now(), p.log)
 	if err != nil {
 		return err
 	}
@@ -51,45 +102,30 @@ func start(ctx context.Context, c *config.Config, again func() (*config.Config, 
 	if err != nil {
 		return err
 	}
-	opener, err := newOpener(c)
+	keys, err := c.PublicKeys()
 	if err != nil {
 		return err
 	}
-	macKey, err := secret.ReadKey(string(c.Ledger.MACKey), ledger.MACKeySize)
+	p.opener, err = assertion.NewOpener(assertion.OpenerConfig{Audience: c.CA.Name, Keys: keys, Now: p.clock.Now})
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, store.Config{URL: string(c.Ledger.URL), Holder: "signer", Log: log})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }()
-	stream := audit.NewStream(os.Stdout)
-	stream.Measure(set)
-	name, err := instance(c)
-	if err != nil {
-		return err
-	}
-	records, err := ledger.New(ctx, ledger.Config{Store: db, MACKey: macKey, Audit: stream, Log: log, Instance: name})
-	if err != nil {
-		return err
-	}
-	issuer, err := issue.New(issue.Config{
-		Authority: authority, Profiles: profiles, Opener: opener, Ledger: records, Log: log, Metrics: set,
+	p.issuer, err = issue.New(issue.Config{
+		Authority: authority, Profiles: profiles, Opener: p.opener, Ledger: p.ledger, Log: p.log, Metrics: p.set, Now: p.clock.Now,
 	})
 	if err != nil {
 		return err
 	}
-	if err := issuer.Recover(ctx, true); err != nil {
-		log.LogAttrs(ctx, slog.LevelError, "open intents could not be ended", slog.String("error", err.Error()))
-	}
-	services, err := serve.New(serve.Config{Issuer: issuer, Ledger: records, Authority: authority, Profiles: profiles, Log: log})
+	p.services, err = serve.New(serve.Config{
+		Issuer: p.issuer, Ledger: p.ledger, Authority: authority, Profiles: profiles, Log: p.log, Now: p.clock.Now,
+	})
 	if err != nil {
 		return err
 	}
-	return listen(ctx, c, parts{
-		services: services, issuer: issuer, ledger: records, stream: stream, opener: opener, again: again, log: log, set: set,
-	})
+	if err := p.issuer.Recover(ctx, true); err != nil {
+		p.log.LogAttrs(ctx, slog.LevelError, "open intents could not be ended", slog.String("error", err.Error()))
+	}
+	return nil
 }
 
 // instance names this signer among those of its ledger: the same at every start, and another
@@ -106,6 +142,8 @@ func instance(c *config.Config) (string, error) {
 type parts struct {
 	services *serve.Server
 	issuer   *issue.Issuer
+	clock    *clock.Clock
+	keeper   *audit.Keeper
 	ledger   *ledger.Ledger
 	stream   *audit.Stream
 	opener   *assertion.Opener
@@ -135,7 +173,10 @@ func listen(ctx context.Context, c *config.Config, l parts) error {
 	ops.Check("key", true, l.services.CheckKey)
 	ops.Check("validators", true, l.checkUsable)
 	ops.Check("validator keys", false, l.checkKeys)
+	ops.Check("audit chain", true, l.ledger.Chain().Check)
+	ops.Check("audit checkpoints", false, l.keeper.Check)
 	ops.Check("audit stream", false, l.stream.Check)
+	ops.Check("clock", false, l.clock.Check)
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err
@@ -144,7 +185,10 @@ func listen(ctx context.Context, c *config.Config, l parts) error {
 		run.Part{Name: "mesh", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
 		run.Part{Name: "ops", Run: ops.Run},
 		run.Part{Name: "recovery", Run: l.issuer.RunRecovery},
+		run.Part{Name: "clock", Run: l.clock.Run},
+		run.Part{Name: "purge", Run: func(ctx context.Context) error { return l.clock.Purge(ctx, l.ledger.Purge) }},
 		run.Part{Name: "reload", Run: func(ctx context.Context) error { return reload(ctx, l) }},
+		run.Part{Name: "audit checkpoints", Run: l.keeper.Run},
 		run.Part{Name: "audit stream", Run: l.stream.Run, Last: true},
 	)
 }
@@ -166,15 +210,6 @@ func (l parts) checkUsable(context.Context) error {
 		return errors.New("every validator's key has ended: [[validator]] needs a new one")
 	}
 	return nil
-}
-
-// newOpener knows the validators' keys.
-func newOpener(c *config.Config) (*assertion.Opener, error) {
-	keys, err := c.PublicKeys()
-	if err != nil {
-		return nil, err
-	}
-	return assertion.NewOpener(assertion.OpenerConfig{Audience: c.CA.Name, Keys: keys})
 }
 
 // refusals records calls that the mesh refused.

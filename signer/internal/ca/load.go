@@ -56,13 +56,9 @@ func validName(s string) bool {
 	return s != "" && len(s) <= 64 && s[0] != '.'
 }
 
-// Load opens the authority that c describes, checks everything about it at the time now, and
-// warns in the log when its certificate ends within WarnBefore. Errors name the file.
-func Load(ctx context.Context, c Config, now time.Time, log *slog.Logger) (*Authority, error) {
-	signer, err := openKey(c)
-	if err != nil {
-		return nil, err
-	}
+// ReadCertificate returns the authority's own certificate, also one that has ended: for who
+// checks what it issued.
+func ReadCertificate(c Config) (*x509.Certificate, error) {
 	own, err := readPEM(string(c.Certificate))
 	if err != nil {
 		return nil, err
@@ -70,13 +66,27 @@ func Load(ctx context.Context, c Config, now time.Time, log *slog.Logger) (*Auth
 	if len(own) != 1 {
 		return nil, fmt.Errorf("certificate %s: %d certificates in it: exactly one is wanted, the others belong into chain", c.Certificate, len(own))
 	}
+	return own[0], nil
+}
+
+// Load opens the authority that c describes, checks everything about it at the time now, and
+// warns in the log when its certificate ends within WarnBefore. Errors name the file.
+func Load(ctx context.Context, c Config, now time.Time, log *slog.Logger) (*Authority, error) {
+	signer, err := openKey(c)
+	if err != nil {
+		return nil, err
+	}
+	own, err := ReadCertificate(c)
+	if err != nil {
+		return nil, err
+	}
 	var above []*x509.Certificate
 	if c.Chain != "" {
 		if above, err = readPEM(string(c.Chain)); err != nil {
 			return nil, err
 		}
 	}
-	a, err := New(c.Name, append(own, above...), signer, now)
+	a, err := New(c.Name, append([]*x509.Certificate{own}, above...), signer, now)
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s: %w", c.Certificate, err)
 	}

@@ -82,6 +82,9 @@ func (l Ledger) Check(r *config.Report) {
 	if l.MACKey == "" {
 		r.Add("mac_key", "is missing")
 	}
+	if l.CheckpointFile == "" {
+		r.Add("checkpoint_file", "is missing: a ledger that was set back could not be told from a good one")
+	}
 }
 
 // Check reports what is missing or cannot be used.

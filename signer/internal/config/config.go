@@ -40,8 +40,9 @@ type Mesh struct {
 
 // Ledger is the [ledger] table.
 type Ledger struct {
-	URL    config.Database `toml:"url" doc:"Database: sqlite:PATH for one signer, postgres://… for several; to another machine with sslmode=verify-full (and sslrootcert)."`
-	MACKey config.Path     `toml:"mac_key" doc:"File with the key that guards the rows against whoever can write to the database: 32 octets in hexadecimal, not readable by everybody."`
+	URL            config.Database `toml:"url" doc:"Database: sqlite:PATH for one signer, postgres://… for several; to another machine with sslmode=verify-full (and sslrootcert)."`
+	MACKey         config.Path     `toml:"mac_key" doc:"File with the key that guards the rows against whoever can write to the database: 32 octets in hexadecimal, not readable by everybody."`
+	CheckpointFile config.Path     `toml:"checkpoint_file" doc:"File that this signer keeps its newest audit checkpoint in, one for each signer, on another disk or in another backup than the database: a database that was set back behind it is not used. Made when it is not there."`
 }
 
 // Validator is a [[validator]] table: one key of one validator.
@@ -56,6 +57,12 @@ type Validator struct {
 	MaxPerHour int64 `toml:"max_per_hour" doc:"Certificates that may be issued on the word of this key in an hour, by all signers of the ledger together: what a stolen key is worth. 0 for any number. Repeats do not count. Read again on SIGHUP."`
 }
 
+// Retired is a file with keys of validators that are not believed any more, for the checks of
+// what was issued on their word.
+type Retired struct {
+	Validators []Validator `toml:"validator" doc:"As in signer.toml."`
+}
+
 // Default returns what holds where the file says nothing.
 func Default() *Config {
 	return &Config{
@@ -66,9 +73,14 @@ func Default() *Config {
 }
 
 // PublicKeys reads the keys of the validators, for assertion.NewOpener.
-func (c *Config) PublicKeys() ([]assertion.PublicKey, error) {
-	keys := make([]assertion.PublicKey, 0, len(c.Validators))
-	for _, v := range c.Validators {
+func (c *Config) PublicKeys() ([]assertion.PublicKey, error) { return publicKeys(c.Validators) }
+
+// PublicKeys reads the keys of the validators, for assertion.NewOpener.
+func (r *Retired) PublicKeys() ([]assertion.PublicKey, error) { return publicKeys(r.Validators) }
+
+func publicKeys(validators []Validator) ([]assertion.PublicKey, error) {
+	keys := make([]assertion.PublicKey, 0, len(validators))
+	for _, v := range validators {
 		text, err := os.ReadFile(string(v.PublicKey))
 		if err != nil {
 			return nil, fmt.Errorf("opening public key of a validator: %w", err)

@@ -35,6 +35,7 @@ chain = "chain.crt"
 [ledger]
 url = "sqlite:ledger.db"
 mac_key = "mac.key"
+checkpoint_file = "checkpoint"
 [[validator]]
 name = "validator.estuary.internal"
 key_id = "v1"
@@ -129,6 +130,8 @@ func TestBadFiles(t *testing.T) {
 		{`url = "sqlite:ledger.db"`, ``, "ledger.url: is missing"},
 		{`url = "sqlite:ledger.db"`, `url = "mysql://x"`, "ledger.url: has to begin"},
 		{`mac_key = "mac.key"`, ``, "ledger.mac_key: is missing"},
+		{`checkpoint_file = "checkpoint"`, ``, "ledger.checkpoint_file: is missing"},
+		{`realms = ["DEVICES"]`, "realms = [\"DEVICES\"]\nmax_per_hour = -1", "max_per_hour: is negative"},
 		{`name = "validator.estuary.internal"`, ``, "validator[0].name: is missing"},
 		{`key_id = "v1"`, ``, "validator[0].key_id: is missing"},
 		{`public_key = "v1.pub"`, ``, "validator[0].public_key: is missing"},
@@ -145,6 +148,7 @@ func TestBadFiles(t *testing.T) {
 		{`label = "empty"`, `label = "device"`, "profile[1].label: another profile has this label"},
 		{`label = "empty"`, "label = \"empty\"\nrealms = [\"X\"]", `profile[1].realms: no validator may speak for the realm "X"`},
 		{`label = "empty"`, "label = \"empty\"\nvalidity = 90", "profile[1].validity: has to be a string with a unit"},
+		{`label = "empty"`, "label = \"empty\"\nmax_per_hour = -1", "profile[1].max_per_hour: is negative"},
 		{`label = "empty"`, "label = \"empty\"\nsan = \"none\"", "profile[1].san: none goes with a subject only"},
 		{`token = "30d"`, `token = "0s"`, "max_validity"},
 		{`listen = "127.0.0.1:9603"`, `listen = "0.0.0.0:9603"`, "ops.listen"},

@@ -152,6 +152,7 @@ func TestInspectionBelievesNoMAC(t *testing.T) {
 			for _, table := range []string{"entry", "counter", "spend", "audit_record", "audit_head"} {
 				l.exec("DELETE FROM " + table)
 			}
+			l.restart("signer-1") // the old process would know that the audit was set back
 			request := parsed(t, r.GetCsrDer())
 			verified, err := l.opener.Open(r.GetAssertion(), assertion.Expect{
 				Gateway: gateway, CSRSHA256: request.SHA256(), SPKISHA256: request.SPKISHA256(),

@@ -15,6 +15,7 @@ import (
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/store"
@@ -233,6 +234,43 @@ func TestChangedCertificateIsNoRepeat(t *testing.T) {
 			if err != nil || got.Repeated != test.repeat || bytes.Equal(got.DER, first.DER) != test.repeat {
 				t.Errorf("repeated %v, error %v", got.Repeated, err)
 			}
+		})
+	}
+}
+
+// What a validator's key and a label may be used for in an hour is bounded; who is turned away
+// may come again, costs nothing, and is on record.
+func TestBudgets(t *testing.T) {
+	for name, set := range map[string]func(l *lab, p *profile.Profile){
+		"label": func(_ *lab, p *profile.Profile) { p.MaxPerHour = 2 },
+		"validator's key": func(l *lab, _ *profile.Profile) {
+			l.public.MaxPerHour = 2
+			if err := l.opener.SetKeys([]assertion.PublicKey{l.public}); err != nil {
+				l.t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, key.P256, 0)
+			p := deviceProfile()
+			set(l, &p)
+			l.renew(p)
+			first := l.ask()
+			l.mustIssue(first)
+			l.mustIssue(l.ask())
+			for range 2 {
+				if _, err := l.issue(t.Context(), gateway, l.ask()); !errors.Is(err, fault.Busy) || fault.RetryAfter(err) == 0 {
+					t.Errorf("answered %v", err)
+				}
+			}
+			if got, err := l.issue(t.Context(), gateway, first); err != nil || !got.Repeated {
+				t.Errorf("a repeat: %v", err)
+			}
+			if n := l.told("certificate.refused"); n != 2 || l.entries(0) != 2 {
+				t.Errorf("%d refusals audited, %d entries", n, l.entries(0))
+			}
+			l.now = l.now.Add(2 * time.Hour)
+			l.mustIssue(l.ask())
 		})
 	}
 }

@@ -57,6 +57,7 @@ type Config struct {
 // Ledger is the record. It is safe for concurrent use.
 type Ledger struct {
 	db       *store.DB
+	chain    *audit.Chain
 	macKey   secret.Bytes
 	stream   *audit.Stream
 	log      *slog.Logger
@@ -83,22 +84,37 @@ func New(ctx context.Context, c Config) (*Ledger, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("reading the ledger's migrations: %w", err)
+	if err := Migrate(ctx, c.Store); err != nil {
+		return nil, err
 	}
-	if err := c.Store.Migrate(ctx, files); err != nil {
-		return nil, fmt.Errorf("migrating the ledger: %w", err)
+	chain, err := audit.NewChain(c.MACKey)
+	if err != nil {
+		return nil, err
 	}
 	owner := make([]byte, 16)
 	if _, err := rand.Read(owner); err != nil {
 		return nil, fmt.Errorf("naming the owner of intents: %w", err)
 	}
 	return &Ledger{
-		db: c.Store, macKey: c.MACKey, stream: c.Audit, log: c.Log, now: c.Now,
+		db: c.Store, macKey: c.MACKey, chain: chain, stream: c.Audit, log: c.Log, now: c.Now,
 		instance: c.Instance, owner: c.Instance + "/" + hex.EncodeToString(owner), altered: map[string]bool{},
 	}, nil
 }
+
+// Migrate brings the schema of a ledger up to date.
+func Migrate(ctx context.Context, db *store.DB) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("reading the ledger's migrations: %w", err)
+	}
+	if err := db.Migrate(ctx, files); err != nil {
+		return fmt.Errorf("migrating the ledger: %w", err)
+	}
+	return nil
+}
+
+// Chain returns the audit chain of the ledger, for its keeper.
+func (l *Ledger) Chain() *audit.Chain { return l.chain }
 
 // Check tells whether the database can be reached: a readiness check.
 func (l *Ledger) Check(ctx context.Context) error { return l.db.Ping(ctx) }

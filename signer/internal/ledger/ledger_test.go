@@ -16,13 +16,15 @@ import (
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
 )
 
-func TestMigrationHoldsTheAuditChain(t *testing.T) {
-	text, err := os.ReadFile("migrations/0001_ledger.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(text), audit.Schema) {
-		t.Error("the first migration does not contain audit.Schema word for word")
+func TestMigrationsHoldTheAuditChain(t *testing.T) {
+	for file, schema := range map[string]string{"0001_ledger.sql": audit.Schema, "0003_checkpoints.sql": audit.SchemaCheckpoints} {
+		text, err := os.ReadFile("migrations/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), schema) {
+			t.Errorf("%s does not contain the schema of package audit word for word", file)
+		}
 	}
 }
 

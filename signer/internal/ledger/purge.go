@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/estuary-pki/estuary/services/store"
 )
@@ -10,11 +11,10 @@ import (
 // purgeLimit is how many counts one transaction of Purge deletes, so that it holds nobody up.
 const purgeLimit = 1000
 
-// Purge deletes counts that nobody needs any more: of credentials whose keep_until has
-// passed, and of hours that no budget looks at. It returns how many there were; when they
-// are 1000 there may be more. Entries and audit records are kept for ever.
-func (l *Ledger) Purge(ctx context.Context) (deleted int64, err error) {
-	now := l.now()
+// Purge deletes counts that nobody needs any more at the time now: of credentials whose
+// keep_until has passed, at most 1000 of them, and of hours that no budget looks at. It
+// returns how many of the former there were. Entries and audit records are kept for ever.
+func (l *Ledger) Purge(ctx context.Context, now time.Time) (deleted int64, err error) {
 	err = l.write(ctx, func(ctx context.Context, tx *txn) error {
 		var err error
 		deleted, err = tx.Exec(ctx, `DELETE FROM spend WHERE id IN

@@ -120,11 +120,11 @@ func TestPurge(t *testing.T) {
 		short.token, long.token, long.keep = "short", "long", 5*time.Hour
 		l.mustIssue(short)
 		l.mustIssue(long)
-		if n, err := l.ledger.Purge(t.Context()); n != 0 || err != nil {
+		if n, err := l.ledger.Purge(t.Context(), l.now()); n != 0 || err != nil {
 			t.Errorf("%d deleted at once, %v", n, err)
 		}
 		l.pass(2*time.Hour + time.Minute)
-		if n, err := l.ledger.Purge(t.Context()); n != 1 || err != nil {
+		if n, err := l.ledger.Purge(t.Context(), l.now()); n != 1 || err != nil {
 			t.Errorf("%d deleted, %v", n, err)
 		}
 		if spend, budget := l.number("SELECT count(*) FROM spend"), l.number("SELECT count(*) FROM budget"); spend != 1 || budget != 0 {

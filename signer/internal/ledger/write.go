@@ -14,13 +14,14 @@ import (
 // txn is a transaction that remembers its audit records for the stream.
 type txn struct {
 	store.Tx
+	chain   *audit.Chain
 	entries []audit.Entry
 }
 
 // record adds r to the audit chain. It comes last in a transaction: the chain's head stays
 // locked until the end.
 func (t *txn) record(ctx context.Context, r audit.Record) error {
-	e, err := audit.Append(ctx, t, r)
+	e, err := t.chain.Append(ctx, t, r)
 	if err != nil {
 		return err
 	}
@@ -45,13 +46,14 @@ func (t *txn) count(ctx context.Context, name string) (int64, error) {
 func (l *Ledger) write(ctx context.Context, fn func(ctx context.Context, tx *txn) error) error {
 	var done *txn
 	err := l.db.Write(ctx, func(ctx context.Context, tx store.Tx) error {
-		done = &txn{Tx: tx}
+		done = &txn{Tx: tx, chain: l.chain}
 		return fn(ctx, done)
 	})
 	if err != nil {
 		return l.explain(ctx, err)
 	}
 	for _, e := range done.entries {
+		l.chain.Committed(e)
 		if err := l.stream.Emit(e); err != nil {
 			// The chain in the database has the record; only the copy is late.
 			l.log.LogAttrs(ctx, slog.LevelError, "audit stream", slog.Int64("seq", e.Seq), slog.Any("error", err))

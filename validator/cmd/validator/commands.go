@@ -9,16 +9,45 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/auditcmd"
 	"github.com/estuary-pki/estuary/services/command"
+	common "github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/newfile"
 	"github.com/estuary-pki/estuary/services/run"
+	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/services/store"
+	"github.com/estuary-pki/estuary/validator/internal/config"
 	"github.com/estuary-pki/estuary/validator/internal/keyfile"
 	"github.com/estuary-pki/estuary/validator/internal/state"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
 func commands() []command.Command {
-	return []command.Command{{Words: "key init", Usage: "--dir FOLDER", Run: keyInit}}
+	return append([]command.Command{{Words: "key init", Usage: "--dir FOLDER", Run: keyInit}}, auditcmd.Commands(openAudit)...)
+}
+
+// openAudit opens the audit chain of a validator.
+func openAudit(ctx context.Context, path string) (auditcmd.Place, error) {
+	c := config.Default()
+	if err := common.Load(path, c); err != nil {
+		return auditcmd.Place{}, err
+	}
+	macKey, err := secret.ReadKey(string(c.State.MACKey), state.MACKeySize)
+	if err != nil {
+		return auditcmd.Place{}, err
+	}
+	chain, err := audit.NewChain(macKey)
+	if err != nil {
+		return auditcmd.Place{}, err
+	}
+	db, err := store.Open(ctx, store.Config{
+		URL: string(c.State.URL), Holder: "validator", ReadOnly: true, Log: run.NewLogger(c.Log, os.Stderr),
+	})
+	if err != nil {
+		return auditcmd.Place{}, err
+	}
+	return auditcmd.Place{DB: db, Chain: chain, File: string(c.State.CheckpointFile), Close: db.Close}, nil
 }
 
 // keyInit makes the validator's keys in a folder: assertion.key with its public half in

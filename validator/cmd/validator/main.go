@@ -13,6 +13,7 @@ import (
 	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
 	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/clock"
 	"github.com/estuary-pki/estuary/services/command"
 	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/services/run"
@@ -41,6 +42,8 @@ type parts struct {
 	state   *state.Store
 	hasher  *token.Hasher // nil when tokens are switched off
 	checker *token.Checker
+	clock   *clock.Clock
+	keeper  *audit.Keeper
 	stream  *audit.Stream
 	log     *slog.Logger
 	set     *metrics.Set
@@ -60,8 +63,7 @@ func start(ctx context.Context, c *config.Config, _ func() (*config.Config, erro
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	p.state, err = state.New(ctx, state.Config{DB: db, MACKey: macKey, Stream: p.stream, Log: p.log})
-	if err != nil {
+	if err := p.openState(ctx, c, db, macKey); err != nil {
 		return err
 	}
 	if c.OTP.Enabled {
@@ -70,6 +72,25 @@ func start(ctx context.Context, c *config.Config, _ func() (*config.Config, erro
 		}
 	}
 	return listen(ctx, c, p)
+}
+
+// openState makes the record, its clock and the keeper of its audit.
+func (p *parts) openState(ctx context.Context, c *config.Config, db *store.DB, macKey secret.Bytes) (err error) {
+	if p.state, err = state.New(ctx, state.Config{DB: db, MACKey: macKey, Stream: p.stream, Log: p.log}); err != nil {
+		return err
+	}
+	p.clock, err = clock.New(ctx, clock.Config{
+		Mark: func(ctx context.Context) (time.Time, error) { return audit.NewestTime(ctx, db) },
+		Log:  p.log, Metrics: p.set,
+	})
+	if err != nil {
+		return err
+	}
+	p.keeper, err = audit.NewKeeper(ctx, audit.KeeperConfig{
+		DB: db, Chain: p.state.Chain(), Stream: p.stream, File: string(c.State.CheckpointFile), Log: p.log, Metrics: p.set,
+		Now: p.clock.Now,
+	})
+	return err
 }
 
 // openTokens makes what finds and checks enrolment tokens.
@@ -81,7 +102,7 @@ func (p *parts) openTokens(c config.OTP) error {
 	if p.hasher, err = token.NewHasher(indexKey, c.HashAlgorithm); err != nil {
 		return err
 	}
-	p.checker, err = token.NewChecker(token.CheckerConfig{State: p.state, Hasher: p.hasher, Match: c.MatchUsername, Now: time.Now})
+	p.checker, err = token.NewChecker(token.CheckerConfig{State: p.state, Hasher: p.hasher, Match: c.MatchUsername, Now: p.clock.Now})
 	return err
 }
 
@@ -90,7 +111,7 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 	if err != nil {
 		return err
 	}
-	refusals, err := serve.Refusals(p.state, p.log, time.Now)
+	refusals, err := serve.Refusals(p.state, p.log, p.clock.Now)
 	if err != nil {
 		return err
 	}
@@ -107,7 +128,10 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 	}
 	ops := run.NewOps(c.Ops, p.set)
 	ops.Check("state", true, p.state.Ping)
+	ops.Check("audit chain", true, p.state.Chain().Check)
+	ops.Check("audit checkpoints", false, p.keeper.Check)
 	ops.Check("audit stream", false, p.stream.Check)
+	ops.Check("clock", false, p.clock.Check)
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err
@@ -115,6 +139,9 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 	return run.Group(ctx,
 		run.Part{Name: "mesh", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
 		run.Part{Name: "ops", Run: ops.Run},
+		run.Part{Name: "clock", Run: p.clock.Run},
+		run.Part{Name: "purge", Run: func(ctx context.Context) error { return p.clock.Purge(ctx, p.state.Purge) }},
+		run.Part{Name: "audit checkpoints", Run: p.keeper.Run},
 		run.Part{Name: "audit stream", Run: p.stream.Run, Last: true},
 	)
 }
@@ -126,23 +153,23 @@ func register(server *mesh.Server, c *config.Config, p parts, name string) error
 	if err != nil {
 		return err
 	}
-	maker, err := attest.New(attest.Config{Key: key, Issuer: name, Audience: c.Assertion.Audience, Now: time.Now})
+	maker, err := attest.New(attest.Config{Key: key, Issuer: name, Audience: c.Assertion.Audience, Now: p.clock.Now})
 	if err != nil {
 		return err
 	}
-	who, err := authn.New(authn.Config{Labels: c.LabelRules(), Realm: c.OTP.Realm, Tokens: p.checker, Now: time.Now})
+	who, err := authn.New(authn.Config{Labels: c.LabelRules(), Realm: c.OTP.Realm, Tokens: p.checker, Now: p.clock.Now})
 	if err != nil {
 		return err
 	}
 	authenticator, err := serve.NewAuthenticator(serve.AuthenticatorConfig{
-		Authn: who, Attest: maker, State: p.state, Log: p.log, Metrics: p.set, Now: time.Now,
+		Authn: who, Attest: maker, State: p.state, Log: p.log, Metrics: p.set, Now: p.clock.Now,
 	})
 	if err != nil {
 		return err
 	}
 	admin, err := serve.NewTokenAdmin(serve.TokenAdminConfig{
 		State: p.state, Hasher: p.hasher, Octets: c.OTP.TokenLength, MaxUses: c.OTP.MaxUses,
-		Validity: time.Duration(c.OTP.Validity), Realm: c.OTP.Realm, Log: p.log, Now: time.Now,
+		Validity: time.Duration(c.OTP.Validity), Realm: c.OTP.Realm, Log: p.log, Now: p.clock.Now,
 	})
 	if err != nil {
 		return err

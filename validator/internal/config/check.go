@@ -67,6 +67,7 @@ func (s State) Check(r *config.Report) {
 		r.Add("url", "is missing")
 	}
 	needFile(r, "mac_key", s.MACKey)
+	needFile(r, "checkpoint_file", s.CheckpointFile)
 }
 
 // Check reports what no token can have, and what is missing while tokens are accepted.

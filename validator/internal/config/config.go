@@ -41,6 +41,8 @@ type Assertion struct {
 type State struct {
 	URL    config.Database `toml:"url" doc:"Database: sqlite:PATH for one validator, postgres://… for several; to another machine with sslmode=verify-full (and sslrootcert)."`
 	MACKey config.Path     `toml:"mac_key" doc:"File with 32 octets in hexadecimal, the key of the MAC that every row which authorises something carries. With another key the stored tokens are worthless."`
+
+	CheckpointFile config.Path `toml:"checkpoint_file" doc:"File that this validator keeps its newest audit checkpoint in, one for each validator, on another disk or in another backup than the database: a database that was set back behind it is not used. Made when it is not there."`
 }
 
 // OTP is the [otp] table.

@@ -49,6 +49,7 @@ type Config struct {
 type Store struct {
 	db     *store.DB
 	key    secret.Bytes
+	chain  *audit.Chain
 	stream *audit.Stream
 	log    *slog.Logger
 }
@@ -61,15 +62,30 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	if c.MACKey.Len() != MACKeySize {
 		return nil, fmt.Errorf("MAC key of %d octets: %d are needed", c.MACKey.Len(), MACKeySize)
 	}
+	if err := migrate(ctx, c.DB); err != nil {
+		return nil, err
+	}
+	chain, err := audit.NewChain(c.MACKey)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{db: c.DB, key: c.MACKey, chain: chain, stream: c.Stream, log: c.Log}, nil
+}
+
+// migrate brings the schema up to date.
+func migrate(ctx context.Context, db *store.DB) error {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return nil, fmt.Errorf("reading migrations: %w", err)
+		return fmt.Errorf("reading migrations: %w", err)
 	}
-	if err := c.DB.Migrate(ctx, files); err != nil {
-		return nil, fmt.Errorf("migrating the validator's state: %w", err)
+	if err := db.Migrate(ctx, files); err != nil {
+		return fmt.Errorf("migrating the validator's state: %w", err)
 	}
-	return &Store{db: c.DB, key: c.MACKey, stream: c.Stream, log: c.Log}, nil
+	return nil
 }
+
+// Chain returns the audit chain of the state, for its keeper.
+func (s *Store) Chain() *audit.Chain { return s.chain }
 
 // Ping tells whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
@@ -90,7 +106,7 @@ func (s *Store) write(ctx context.Context, f func(context.Context, store.Tx) (*a
 		if err != nil || r == nil {
 			return err
 		}
-		e, err := audit.Append(ctx, tx, *r)
+		e, err := s.chain.Append(ctx, tx, *r)
 		if err != nil {
 			return fmt.Errorf("recording %s: %w", r.Event, err)
 		}
@@ -100,6 +116,7 @@ func (s *Store) write(ctx context.Context, f func(context.Context, store.Tx) (*a
 	if err != nil || entry == nil {
 		return err
 	}
+	s.chain.Committed(*entry)
 	if err := s.stream.Emit(*entry); err != nil {
 		// It is in the database: the event stands, and an export can find the record there.
 		s.log.LogAttrs(ctx, slog.LevelError, "audit record not streamed", slog.Int64("seq", entry.Seq), slog.Any("error", err))

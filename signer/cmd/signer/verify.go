@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/estuary-pki/estuary/services/assertion"
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/auditcmd"
+	"github.com/estuary-pki/estuary/services/command"
+	common "github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/services/run"
+	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/services/store"
+	"github.com/estuary-pki/estuary/signer/internal/ca"
+	"github.com/estuary-pki/estuary/signer/internal/config"
+	"github.com/estuary-pki/estuary/signer/internal/inspect"
+	"github.com/estuary-pki/estuary/signer/internal/ledger"
+)
+
+const ledgerUsage = "--config FILE [--retired FILE]"
+
+// maxShown is how many problems are printed.
+const maxShown = 100
+
+// reading is the ledger of a configuration, open for those who only look.
+type reading struct {
+	config *config.Config
+	db     *store.DB
+	macKey secret.Bytes
+}
+
+func openReading(ctx context.Context, path string) (reading, error) {
+	c := config.Default()
+	if err := common.Load(path, c); err != nil {
+		return reading{}, err
+	}
+	macKey, err := secret.ReadKey(string(c.Ledger.MACKey), ledger.MACKeySize)
+	if err != nil {
+		return reading{}, err
+	}
+	db, err := store.Open(ctx, store.Config{
+		URL: string(c.Ledger.URL), Holder: "signer", ReadOnly: true, Log: run.NewLogger(c.Log, os.Stderr),
+	})
+	return reading{config: c, db: db, macKey: macKey}, err
+}
+
+// openAudit opens the audit chain of a signer.
+func openAudit(ctx context.Context, path string) (auditcmd.Place, error) {
+	r, err := openReading(ctx, path)
+	if err != nil {
+		return auditcmd.Place{}, err
+	}
+	chain, err := audit.NewChain(r.macKey)
+	if err != nil {
+		return auditcmd.Place{}, errors.Join(err, r.db.Close())
+	}
+	return auditcmd.Place{DB: r.db, Chain: chain, File: string(r.config.Ledger.CheckpointFile), Close: r.db.Close}, nil
+}
+
+// ledgerVerify holds every certificate against the assertion that it was issued on.
+func ledgerVerify(ctx context.Context, args []string, out io.Writer) (err error) {
+	flags := command.Flags()
+	path := flags.String("config", "", "")
+	retired := flags.String("retired", "", "")
+	if err := flags.Parse(args); err != nil || *path == "" || flags.NArg() > 0 {
+		return run.Usagef("usage: signer ledger verify %s", ledgerUsage)
+	}
+	r, err := openReading(ctx, *path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.db.Close()) }()
+	c, err := r.inspection(*retired)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	report, err := inspect.Run(ctx, c)
+	if err != nil {
+		return err
+	}
+	return showLedger(out, report, time.Since(start))
+}
+
+// inspection is what r's ledger is held against: the validators' keys of its configuration
+// and those of the file retired, if there is one.
+func (r reading) inspection(retired string) (inspect.Config, error) {
+	authority, err := ca.ReadCertificate(r.config.CA)
+	if err != nil {
+		return inspect.Config{}, err
+	}
+	keys, err := r.config.PublicKeys()
+	if err != nil {
+		return inspect.Config{}, err
+	}
+	if retired != "" {
+		old := &config.Retired{}
+		if err := common.Load(retired, old); err != nil {
+			return inspect.Config{}, err
+		}
+		more, err := old.PublicKeys()
+		if err != nil {
+			return inspect.Config{}, err
+		}
+		keys = append(keys, more...)
+	}
+	opener, err := assertion.NewOpener(assertion.OpenerConfig{Audience: r.config.CA.Name, Keys: keys})
+	if err != nil {
+		return inspect.Config{}, err
+	}
+	reader, err := ledger.NewReader(r.db, r.macKey)
+	return inspect.Config{Ledger: reader, Opener: opener, Authority: authority}, err
+}
+
+func showLedger(out io.Writer, r inspect.Report, took time.Duration) error {
+	for _, p := range r.Problems[:min(len(r.Problems), maxShown)] {
+		if _, err := fmt.Fprintln(out, p.What); err != nil {
+			return err
+		}
+	}
+	if n := len(r.Problems); n > 0 {
+		return fmt.Errorf("the ledger is not whole: %d problems in %d rows", n, r.Issued+r.Failed+r.Open)
+	}
+	_, err := fmt.Fprintf(out, "%d certificates, %d attempts given up, %d under way: each stands on its validator's word (%v)\n",
+		r.Issued, r.Failed, r.Open, took.Round(time.Millisecond))
+	return err
+}
