@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -38,6 +39,7 @@ type (
 //	status STATUS ARGS...      run curl with ARGS and demand that status
 //	postgres VAR               the URL of an empty PostgreSQL schema
 //	replace FILE OLD NEW       replace a text that is there exactly once
+//	sql FILE STATEMENT         change a SQLite database that no process uses
 //	text VAR FILE              the text of a file without its newline
 //	soon VAR DURATION          the time in DURATION, for expires_at
 //	sleep DURATION             wait
@@ -62,7 +64,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"stack": stackCommand, "token": tokenCommand, "post": postCommand, "status": statusCommand,
-			"replace": replaceCommand,
+			"replace": replaceCommand, "sql": sqlCommand,
 			"text":    textCommand, "postgres": func(ts *testscript.TestScript, neg bool, args []string) {
 				if neg || len(args) != 1 {
 					ts.Fatalf("usage: postgres VAR")
@@ -205,6 +207,23 @@ func statusCommand(ts *testscript.TestScript, neg bool, args []string) {
 		body, _ := os.ReadFile(ts.MkAbs("body"))
 		ts.Fatalf("status %s, not %s\n%s%s", got, args[0], head, bytes.TrimSpace(body))
 	}
+}
+
+// sqlCommand does what somebody does who has the file.
+func sqlCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sql FILE STATEMENT")
+	}
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+	ts.Check(err)
+	result, err := db.ExecContext(context.Background(), args[1])
+	ts.Check(err)
+	changed, err := result.RowsAffected()
+	ts.Check(err)
+	if changed == 0 {
+		ts.Fatalf("nothing was changed by %s", args[1])
+	}
+	ts.Check(db.Close())
 }
 
 func portsCommand(ts *testscript.TestScript, neg bool, args []string) {

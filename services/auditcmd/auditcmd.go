@@ -136,13 +136,13 @@ func show(out io.Writer, r audit.Report, took time.Duration) error {
 		}
 	}
 	if r.Found > 0 {
-		return fmt.Errorf("the audit chain was tampered with: %d problems in %d records", r.Found, r.Records)
+		return fmt.Errorf("the audit chain was tampered with: problems found: %d, records: %d", r.Found, r.Records)
 	}
 	newest := "none yet"
 	if r.Records > 0 {
 		newest = "the newest of " + r.Last.UTC().Format(time.RFC3339)
 	}
-	_, err := fmt.Fprintf(out, "%d records, %s, and %d checkpoints: nothing was altered (%v)\n",
+	_, err := fmt.Fprintf(out, "records: %d, %s; checkpoints: %d; nothing was altered (%v)\n",
 		r.Records, newest, r.Checkpoints, took.Round(time.Millisecond))
 	return err
 }

@@ -124,9 +124,9 @@ func showLedger(out io.Writer, r inspect.Report, took time.Duration) error {
 		}
 	}
 	if n := len(r.Problems); n > 0 {
-		return fmt.Errorf("the ledger is not whole: %d problems in %d rows", n, r.Issued+r.Failed+r.Open)
+		return fmt.Errorf("the ledger is not whole: problems found: %d, rows: %d", n, r.Issued+r.Failed+r.Open)
 	}
-	_, err := fmt.Fprintf(out, "%d certificates, %d attempts given up, %d under way: each stands on its validator's word (%v)\n",
+	_, err := fmt.Fprintf(out, "certificates: %d, given up: %d, under way: %d; each stands on its validator's word (%v)\n",
 		r.Issued, r.Failed, r.Open, took.Round(time.Millisecond))
 	return err
 }
