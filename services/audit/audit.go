@@ -81,13 +81,13 @@ type Tx interface {
 // Database is a store with the chain's tables; *store.DB is one.
 type Database interface {
 	// Write runs fn in a transaction and returns when it is durable.
-	Write(ctx context.Context, fn func(ctx context.Context, tx transaction) error) error
+	Write(ctx context.Context, fn func(ctx context.Context, tx Transaction) error) error
 	// Read runs fn over one snapshot of what has been committed.
-	Read(ctx context.Context, fn func(ctx context.Context, tx transaction) error) error
+	Read(ctx context.Context, fn func(ctx context.Context, tx Transaction) error) error
 }
 
-// transaction is store.Tx, which is an alias too, so that *store.DB is a Database.
-type transaction = interface {
+// Transaction is store.Tx, which is an alias too, so that *store.DB is a Database.
+type Transaction = interface {
 	Exec(ctx context.Context, query string, args ...any) (int64, error)
 	Query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRow(ctx context.Context, query string, args ...any) *sql.Row

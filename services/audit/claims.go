@@ -76,7 +76,7 @@ func (v *verification) compare(ctx context.Context, batch []claim) error {
 
 // between reads hashes and checkpoints anew: a line may be younger than the first look.
 func (v *verification) between(ctx context.Context, from, to int64) (found view, err error) {
-	err = v.DB.Read(ctx, func(ctx context.Context, tx transaction) error {
+	err = v.DB.Read(ctx, func(ctx context.Context, tx Transaction) error {
 		found = view{hashes: map[int64][sha256.Size]byte{}, asserted: map[int64]Checkpoint{}}
 		signed, err := readCheckpoints(ctx, tx, `SELECT `+checkpointColumns+` FROM audit_checkpoint WHERE seq >= $1 AND seq <= $2`, from, to)
 		if err != nil {

@@ -25,7 +25,7 @@ type row struct {
 // and returns how many there were.
 func page(ctx context.Context, db Database, after, end int64, each func(*row)) (n int, err error) {
 	seen := after
-	err = db.Read(ctx, func(ctx context.Context, tx transaction) error {
+	err = db.Read(ctx, func(ctx context.Context, tx Transaction) error {
 		n = 0 // the store may run this again
 		rows, err := tx.Query(ctx, `SELECT seq, at, record, hash, mac FROM audit_record WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`,
 			after, end, pageSize)
@@ -159,7 +159,7 @@ func recordTime(text []byte) (time.Time, bool) {
 
 // NewestTime returns the time of the newest record, or the zero time when there is none.
 func NewestTime(ctx context.Context, db Database) (newest time.Time, err error) {
-	err = db.Read(ctx, func(ctx context.Context, tx transaction) error {
+	err = db.Read(ctx, func(ctx context.Context, tx Transaction) error {
 		newest = time.Time{}
 		var at int64
 		found, err := one(tx.QueryRow(ctx, `SELECT at FROM audit_record ORDER BY seq DESC LIMIT 1`), &at)

@@ -24,7 +24,7 @@ type view struct {
 // look reads where the chain stands, and what there is about some of its records and that
 // of the newest checkpoint.
 func look(ctx context.Context, db Database, records ...int64) (v view, err error) {
-	err = db.Read(ctx, func(ctx context.Context, tx transaction) error {
+	err = db.Read(ctx, func(ctx context.Context, tx Transaction) error {
 		v = view{hashes: map[int64][sha256.Size]byte{}, asserted: map[int64]Checkpoint{}}
 		if v.head, err = readHead(ctx, tx); err != nil {
 			return err
@@ -56,7 +56,7 @@ func look(ctx context.Context, db Database, records ...int64) (v view, err error
 }
 
 // ask looks up one record and its checkpoint.
-func (v *view) ask(ctx context.Context, tx transaction, seq int64) error {
+func (v *view) ask(ctx context.Context, tx Transaction, seq int64) error {
 	var hash []byte
 	found, err := one(tx.QueryRow(ctx, `SELECT hash FROM audit_record WHERE seq = $1`, seq), &hash)
 	if err != nil {
@@ -73,7 +73,7 @@ func (v *view) ask(ctx context.Context, tx transaction, seq int64) error {
 }
 
 // readHead returns the chain's head, which has number 0 before the first record.
-func readHead(ctx context.Context, tx transaction) (head position, err error) {
+func readHead(ctx context.Context, tx Transaction) (head position, err error) {
 	var hash []byte
 	if _, err := one(tx.QueryRow(ctx, `SELECT seq, hash FROM audit_head WHERE id = 1`), &head.seq, &hash); err != nil {
 		return position{}, err
@@ -84,7 +84,7 @@ func readHead(ctx context.Context, tx transaction) (head position, err error) {
 
 const checkpointColumns = `seq, previous, hash, at, signature`
 
-func readCheckpoints(ctx context.Context, tx transaction, query string, args ...any) (all []Checkpoint, err error) {
+func readCheckpoints(ctx context.Context, tx Transaction, query string, args ...any) (all []Checkpoint, err error) {
 	rows, err := tx.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -212,7 +212,7 @@ func (k *Keeper) sign(ctx context.Context, v view) error {
 		Seq: v.head.seq, Previous: v.newest.Seq, Hash: v.head.hash, At: k.Now().UTC().Truncate(time.Microsecond),
 	}.sign(k.Chain.signingKey)
 	var n int64
-	err := k.DB.Write(ctx, func(ctx context.Context, tx transaction) (err error) {
+	err := k.DB.Write(ctx, func(ctx context.Context, tx Transaction) (err error) {
 		n, err = tx.Exec(ctx, `INSERT INTO audit_checkpoint (`+checkpointColumns+`) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
 			c.Seq, c.Previous, c.Hash[:], c.At.UnixMicro(), c.Signature)
 		return err

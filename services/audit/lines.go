@@ -109,7 +109,7 @@ func exportPage(ctx context.Context, db Database, after, end int64, out *json.En
 	}
 	last = all[len(all)-1].Seq
 	var signed []Checkpoint
-	err = db.Read(ctx, func(ctx context.Context, tx transaction) (err error) {
+	err = db.Read(ctx, func(ctx context.Context, tx Transaction) (err error) {
 		signed, err = readCheckpoints(ctx, tx, `SELECT `+checkpointColumns+
 			` FROM audit_checkpoint WHERE seq > $1 AND seq <= $2 ORDER BY seq`, after, last)
 		return err

@@ -184,7 +184,7 @@ func (v *verification) checkpoints(ctx context.Context, end int64) error {
 	end = min(end, v.view.newest.Seq)
 	for v.looked < end {
 		var all []Checkpoint
-		err := v.DB.Read(ctx, func(ctx context.Context, tx transaction) (err error) {
+		err := v.DB.Read(ctx, func(ctx context.Context, tx Transaction) (err error) {
 			all, err = readCheckpoints(ctx, tx, `SELECT `+checkpointColumns+
 				` FROM audit_checkpoint WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`, v.looked, end, pageSize)
 			return err

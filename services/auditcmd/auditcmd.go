@@ -1,7 +1,8 @@
 // Package auditcmd holds the sub-commands with which an operator looks at an audit chain.
 //
-// signer and validator add them to their own: "audit verify", "audit export", "audit key".
-// They read the database beside the process that uses it, and write nothing.
+// signer and validator add them to their own. "audit verify", "audit export" and "audit key"
+// read the database beside the process that uses it, and write nothing; "clock reset" takes
+// the place of that process.
 package auditcmd
 
 import (
@@ -21,7 +22,7 @@ import (
 
 // Place is where a service has its audit chain.
 type Place struct {
-	// DB is its database, open for reading.
+	// DB is its database.
 	DB audit.Database
 	// Chain is the chain, by its key.
 	Chain *audit.Chain
@@ -31,43 +32,64 @@ type Place struct {
 	Close func() error
 }
 
-// Opener opens the place that the configuration file at path names.
-type Opener func(ctx context.Context, path string) (Place, error)
+// Opener opens the place that the configuration file at path names, for reading alone or,
+// while no other process does, for writing.
+type Opener func(ctx context.Context, path string, write bool) (Place, error)
 
-const verifyUsage = "--config FILE [--checkpoint FILE]... [--stream FILE]..."
+const (
+	verifyUsage = "--config FILE [--checkpoint FILE]... [--stream FILE]..."
+	exportUsage = "--config FILE [--after NUMBER]"
+	keyUsage    = "--config FILE"
+	resetUsage  = "--config FILE --reason TEXT"
+)
 
 // Commands returns the sub-commands of a service whose chain open opens.
 func Commands(open Opener) []command.Command {
-	return []command.Command{
-		{Words: "audit verify", Usage: verifyUsage, Run: func(ctx context.Context, args []string, out io.Writer) error {
-			return verify(ctx, open, args, out)
-		}},
-		{Words: "audit export", Usage: "--config FILE [--after NUMBER]", Run: func(ctx context.Context, args []string, out io.Writer) error {
-			return export(ctx, open, args, out)
-		}},
-		{Words: "audit key", Usage: "--config FILE", Run: func(ctx context.Context, args []string, out io.Writer) error {
-			return public(ctx, open, args, out)
-		}},
+	var commands []command.Command
+	for _, c := range []struct {
+		words, usage string
+		run          func(context.Context, call) error
+	}{
+		{"audit verify", verifyUsage, verify},
+		{"audit export", exportUsage, export},
+		{"audit key", keyUsage, public},
+		{"clock reset", resetUsage, reset},
+	} {
+		commands = append(commands, command.Command{
+			Words: c.words, Usage: c.usage,
+			Run: func(ctx context.Context, args []string, out io.Writer) error {
+				return c.run(ctx, call{open: open, usage: c.words + " " + c.usage, args: args, out: out})
+			},
+		})
 	}
+	return commands
 }
 
-// place parses args, and opens what --config names.
-func place(ctx context.Context, open Opener, flags *flag.FlagSet, args []string, usage string) (Place, error) {
+// call is one call of a sub-command.
+type call struct {
+	open  Opener
+	usage string
+	args  []string
+	out   io.Writer
+}
+
+// place parses the arguments, and opens what --config names.
+func (c call) place(ctx context.Context, flags *flag.FlagSet, write bool) (Place, error) {
 	path := flags.String("config", "", "")
-	if err := flags.Parse(args); err != nil || *path == "" || flags.NArg() > 0 {
-		return Place{}, run.Usagef("usage: %s", usage)
+	if err := flags.Parse(c.args); err != nil || *path == "" || flags.NArg() > 0 {
+		return Place{}, run.Usagef("usage: %s", c.usage)
 	}
-	return open(ctx, *path)
+	return c.open(ctx, *path, write)
 }
 
 // verify goes along the whole chain. What is wrong is printed, the first record first, and
 // makes an error.
-func verify(ctx context.Context, open Opener, args []string, out io.Writer) (err error) {
+func verify(ctx context.Context, in call) (err error) {
 	flags := command.Flags()
 	var checkpoints, streams []string
 	flags.Func("checkpoint", "", func(name string) error { checkpoints = append(checkpoints, name); return nil })
 	flags.Func("stream", "", func(name string) error { streams = append(streams, name); return nil })
-	p, err := place(ctx, open, flags, args, "audit verify "+verifyUsage)
+	p, err := in.place(ctx, flags, false)
 	if err != nil {
 		return err
 	}
@@ -82,7 +104,7 @@ func verify(ctx context.Context, open Opener, args []string, out io.Writer) (err
 	if err != nil {
 		return err
 	}
-	return show(out, report, time.Since(start))
+	return show(in.out, report, time.Since(start))
 }
 
 // known reads the service's own checkpoint file, if there is one yet, and those that the
@@ -148,24 +170,61 @@ func show(out io.Writer, r audit.Report, took time.Duration) error {
 }
 
 // export writes the records behind a number as the lines of the stream.
-func export(ctx context.Context, open Opener, args []string, out io.Writer) (err error) {
+func export(ctx context.Context, in call) (err error) {
 	flags := command.Flags()
 	after := flags.Int64("after", 0, "")
-	p, err := place(ctx, open, flags, args, "audit export --config FILE [--after NUMBER]")
+	p, err := in.place(ctx, flags, false)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	return audit.Export(ctx, p.DB, *after, out)
+	return audit.Export(ctx, p.DB, *after, in.out)
 }
 
 // public prints the key under which checkpoints verify.
-func public(ctx context.Context, open Opener, args []string, out io.Writer) (err error) {
-	p, err := place(ctx, open, command.Flags(), args, "audit key --config FILE")
+func public(ctx context.Context, in call) (err error) {
+	p, err := in.place(ctx, command.Flags(), false)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	_, err = fmt.Fprintln(out, base64.StdEncoding.EncodeToString(p.Chain.Public()))
+	_, err = fmt.Fprintln(in.out, base64.StdEncoding.EncodeToString(p.Chain.Public()))
+	return err
+}
+
+// reset makes the machine's time the newest on record, when that one came from a clock that
+// was wrong: time would stand still until then. The audit says who may have done it, and why.
+func reset(ctx context.Context, in call) (err error) {
+	flags := command.Flags()
+	reason := flags.String("reason", "", "")
+	p, err := in.place(ctx, flags, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	if *reason == "" {
+		return run.Usagef("give a reason for the audit\nusage: %s", in.usage)
+	}
+	before, err := audit.NewestTime(ctx, p.DB)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if !before.After(now) {
+		_, err := fmt.Fprintf(in.out, "the newest record is of %s, which is not ahead of the clock: nothing to do\n", before.Format(time.RFC3339))
+		return err
+	}
+	err = p.DB.Write(ctx, func(ctx context.Context, tx audit.Transaction) error {
+		_, err := p.Chain.Append(ctx, tx, audit.Record{
+			Time: now, Event: "clock.reset", Outcome: audit.Success, Actor: "operator", Reason: *reason,
+			Detail: map[string]string{"from": before.Format(time.RFC3339)},
+		})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("recording the reset: %w", err)
+	}
+	_, err = fmt.Fprintf(in.out, "time goes on from %s instead of %s; start the processes again, with clocks that are right\n",
+		now.UTC().Format(time.RFC3339), before.Format(time.RFC3339))
 	return err
 }

@@ -94,7 +94,7 @@ func (c *Clock) Steady() bool {
 // Check tells that the clock is more than a minute behind its mark. It is a readiness check.
 func (c *Clock) Check(context.Context) error {
 	if lag, _ := c.state(); lag > tolerance {
-		return fmt.Errorf("the clock is %v behind the newest record: set it right; until then time stands still", lag.Round(time.Second))
+		return fmt.Errorf("the clock is %v behind the newest record: set it right; until then time stands still. If it is the record that is wrong, stop every process of this database and run 'clock reset'", lag.Round(time.Second))
 	}
 	return nil
 }

@@ -27,14 +27,14 @@ const ledgerUsage = "--config FILE [--retired FILE]"
 // maxShown is how many problems are printed.
 const maxShown = 100
 
-// reading is the ledger of a configuration, open for those who only look.
+// reading is the ledger of a configuration, without a signer.
 type reading struct {
 	config *config.Config
 	db     *store.DB
 	macKey secret.Bytes
 }
 
-func openReading(ctx context.Context, path string) (reading, error) {
+func openReading(ctx context.Context, path string, write bool) (reading, error) {
 	c := config.Default()
 	if err := common.Load(path, c); err != nil {
 		return reading{}, err
@@ -44,14 +44,14 @@ func openReading(ctx context.Context, path string) (reading, error) {
 		return reading{}, err
 	}
 	db, err := store.Open(ctx, store.Config{
-		URL: string(c.Ledger.URL), Holder: "signer", ReadOnly: true, Log: run.NewLogger(c.Log, os.Stderr),
+		URL: string(c.Ledger.URL), Holder: "signer", ReadOnly: !write, Log: run.NewLogger(c.Log, os.Stderr),
 	})
 	return reading{config: c, db: db, macKey: macKey}, err
 }
 
 // openAudit opens the audit chain of a signer.
-func openAudit(ctx context.Context, path string) (auditcmd.Place, error) {
-	r, err := openReading(ctx, path)
+func openAudit(ctx context.Context, path string, write bool) (auditcmd.Place, error) {
+	r, err := openReading(ctx, path, write)
 	if err != nil {
 		return auditcmd.Place{}, err
 	}
@@ -70,7 +70,7 @@ func ledgerVerify(ctx context.Context, args []string, out io.Writer) (err error)
 	if err := flags.Parse(args); err != nil || *path == "" || flags.NArg() > 0 {
 		return run.Usagef("usage: signer ledger verify %s", ledgerUsage)
 	}
-	r, err := openReading(ctx, *path)
+	r, err := openReading(ctx, *path, false)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func commands() []command.Command {
 }
 
 // openAudit opens the audit chain of a validator.
-func openAudit(ctx context.Context, path string) (auditcmd.Place, error) {
+func openAudit(ctx context.Context, path string, write bool) (auditcmd.Place, error) {
 	c := config.Default()
 	if err := common.Load(path, c); err != nil {
 		return auditcmd.Place{}, err
@@ -42,7 +42,7 @@ func openAudit(ctx context.Context, path string) (auditcmd.Place, error) {
 		return auditcmd.Place{}, err
 	}
 	db, err := store.Open(ctx, store.Config{
-		URL: string(c.State.URL), Holder: "validator", ReadOnly: true, Log: run.NewLogger(c.Log, os.Stderr),
+		URL: string(c.State.URL), Holder: "validator", ReadOnly: !write, Log: run.NewLogger(c.Log, os.Stderr),
 	})
 	if err != nil {
 		return auditcmd.Place{}, err
