@@ -30,6 +30,10 @@ fuzz: ## fuzz every parser of outside bytes, FUZZTIME each (default 30s)
 bench: ## run the benchmarks that docs/benchmarks.md quotes
 	@scripts/bench
 
+.PHONY: soak
+soak: ## run the reliability tests with the counts that docs/reliability.md quotes
+	@scripts/soak
+
 .PHONY: proto
 proto: ## generate the Go code of proto/ again
 	@scripts/proto

@@ -152,31 +152,31 @@ type parts struct {
 	set      *metrics.Set
 }
 
-func listen(ctx context.Context, c *config.Config, l parts) error {
-	creds, err := mesh.LoadTLS(c.Mesh.Config, l.log, l.set)
+func listen(ctx context.Context, c *config.Config, p parts) error {
+	creds, err := mesh.LoadTLS(c.Mesh.Config, p.log, p.set)
 	if err != nil {
 		return err
 	}
 	server, err := mesh.NewServer(mesh.ServerConfig{
-		TLS: creds, Allow: c.Mesh.Allow, Log: l.log, Metrics: l.set, Audit: refusals(l.ledger, l.log),
+		TLS: creds, Allow: c.Mesh.Allow, Log: p.log, Metrics: p.set, Audit: refusals(p.ledger, p.log),
 	})
 	if err != nil {
 		return err
 	}
-	l.services.Register(server)
+	p.services.Register(server)
 	listener, err := run.Listen(ctx, "[mesh] listen", c.Mesh.Listen)
 	if err != nil {
 		return err
 	}
-	ops := run.NewOps(c.Ops, l.set)
-	ops.Check("ledger", true, l.services.CheckLedger)
-	ops.Check("key", true, l.services.CheckKey)
-	ops.Check("validators", true, l.checkUsable)
-	ops.Check("validator keys", false, l.checkKeys)
-	ops.Check("audit chain", true, l.ledger.Chain().Check)
-	ops.Check("audit checkpoints", false, l.keeper.Check)
-	ops.Check("audit stream", false, l.stream.Check)
-	ops.Check("clock", false, l.clock.Check)
+	ops := run.NewOps(c.Ops, p.set)
+	ops.Check("ledger", true, p.services.CheckLedger)
+	ops.Check("key", true, p.services.CheckKey)
+	ops.Check("validators", true, p.checkUsable)
+	ops.Check("validator keys", false, p.checkKeys)
+	ops.Check("audit chain", true, p.ledger.Chain().Check)
+	ops.Check("audit checkpoints", false, p.keeper.Check)
+	ops.Check("audit stream", false, p.stream.Check)
+	ops.Check("clock", false, p.clock.Check)
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err
@@ -184,12 +184,12 @@ func listen(ctx context.Context, c *config.Config, l parts) error {
 	return run.Group(ctx,
 		run.Part{Name: "mesh", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
 		run.Part{Name: "ops", Run: ops.Run},
-		run.Part{Name: "recovery", Run: l.issuer.RunRecovery},
-		run.Part{Name: "clock", Run: l.clock.Run},
-		run.Part{Name: "purge", Run: func(ctx context.Context) error { return l.clock.Purge(ctx, l.ledger.Purge) }},
-		run.Part{Name: "reload", Run: func(ctx context.Context) error { return reload(ctx, l) }},
-		run.Part{Name: "audit checkpoints", Run: l.keeper.Run},
-		run.Part{Name: "audit stream", Run: l.stream.Run, Last: true},
+		run.Part{Name: "recovery", Run: p.issuer.RunRecovery},
+		run.Part{Name: "clock", Run: p.clock.Run},
+		run.Part{Name: "purge", Run: func(ctx context.Context) error { return p.clock.Purge(ctx, p.ledger.Purge) }},
+		run.Part{Name: "reload", Run: func(ctx context.Context) error { return reload(ctx, p) }},
+		run.Part{Name: "audit checkpoints", Run: p.keeper.Run},
+		run.Part{Name: "audit stream", Run: p.stream.Run, Last: true},
 	)
 }
 
@@ -197,16 +197,16 @@ func listen(ctx context.Context, c *config.Config, l parts) error {
 const warnBefore = 14 * 24 * time.Hour
 
 // checkKeys names the validators' keys that end soon.
-func (l parts) checkKeys(context.Context) error {
-	if ids := l.opener.Ending(warnBefore); len(ids) > 0 {
+func (p parts) checkKeys(context.Context) error {
+	if ids := p.opener.Ending(warnBefore); len(ids) > 0 {
 		return fmt.Errorf("validators' keys end within 14 days or have ended: %s", strings.Join(ids, ", "))
 	}
 	return nil
 }
 
 // checkUsable tells that no validator would be believed.
-func (l parts) checkUsable(context.Context) error {
-	if l.opener.Usable() == 0 {
+func (p parts) checkUsable(context.Context) error {
+	if p.opener.Usable() == 0 {
 		return errors.New("every validator's key has ended: [[validator]] needs a new one")
 	}
 	return nil
@@ -228,7 +228,7 @@ func refusals(l *ledger.Ledger, log *slog.Logger) func(context.Context, mesh.Cal
 
 // reload takes up the validators' keys of the configuration file at every SIGHUP: a key
 // that is gone stops working then. What cannot be read changes nothing.
-func reload(ctx context.Context, l parts) error {
+func reload(ctx context.Context, p parts) error {
 	hup := run.Hup(ctx)
 	for {
 		select {
@@ -236,15 +236,15 @@ func reload(ctx context.Context, l parts) error {
 			return nil
 		case <-hup:
 		}
-		c, err := l.again()
+		c, err := p.again()
 		if err == nil {
-			err = setKeys(l.opener, c)
+			err = setKeys(p.opener, c)
 		}
 		if err != nil {
-			l.log.LogAttrs(ctx, slog.LevelError, "reload refused, the old keys stay", slog.String("error", err.Error()))
+			p.log.LogAttrs(ctx, slog.LevelError, "reload refused, the old keys stay", slog.String("error", err.Error()))
 			continue
 		}
-		l.log.LogAttrs(ctx, slog.LevelInfo, "validators' keys reloaded", slog.Int("keys", len(c.Validators)))
+		p.log.LogAttrs(ctx, slog.LevelInfo, "validators' keys reloaded", slog.Int("keys", len(c.Validators)))
 	}
 }
 
