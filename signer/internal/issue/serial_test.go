@@ -1,15 +1,19 @@
 package issue_test
 
 import (
+	"flag"
 	"math"
 	"testing"
 
 	"github.com/estuary-pki/estuary/signer/internal/issue"
 )
 
+// serials is how many TestSerials draws.
+var serials = flag.Int("serials", 100_000, "serial numbers that TestSerials draws")
+
 // Each of the 158 random bits of a serial number is a fair coin, and no number comes twice.
 func TestSerials(t *testing.T) {
-	const drawn = 100_000
+	drawn := *serials
 	seen := make(map[string]bool, drawn)
 	var ones [160]int
 	for range drawn {
@@ -31,7 +35,7 @@ func TestSerials(t *testing.T) {
 	random := 0
 	for bit, count := range ones {
 		// Six standard deviations: once in half a billion bits by chance.
-		if math.Abs(float64(count)-drawn/2) < 6*math.Sqrt(drawn)/2 {
+		if math.Abs(float64(count)-float64(drawn)/2) < 6*math.Sqrt(float64(drawn))/2 {
 			random++
 			continue
 		}
@@ -42,4 +46,5 @@ func TestSerials(t *testing.T) {
 	if random < 127 {
 		t.Errorf("%d random bits, fewer than 127", random)
 	}
+	t.Logf("reliability: serial numbers: %d drawn, %d different, %d random bits each", drawn, len(seen), random)
 }
