@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -26,7 +25,7 @@ func openReader(ctx context.Context, c Config, path string) (*DB, error) {
 		return nil, fmt.Errorf("opening the store for reading: %w", err)
 	}
 	r := &liteReader{}
-	if r.pool, err = sql.Open("sqlite", dataSource(path, "ro")); err != nil {
+	if r.pool, err = openPool(dataSource(path, "ro")); err != nil {
 		return nil, fmt.Errorf("opening %s for reading: %w", path, err)
 	}
 	r.pool.SetMaxOpenConns(readers)

@@ -39,9 +39,9 @@ func openSQLite(ctx context.Context, c Config, path string) (*DB, error) {
 	if err := private(ctx, path, c.Log); err != nil {
 		return nil, errors.Join(err, l.lock.Close())
 	}
-	writable, err := sql.Open("sqlite", dataSource(path, "rw"))
+	writable, err := openPool(dataSource(path, "rw"))
 	if err == nil {
-		l.pool, err = sql.Open("sqlite", dataSource(path, "ro"))
+		l.pool, err = openPool(dataSource(path, "ro"))
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), l.lock.Close())
