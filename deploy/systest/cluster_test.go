@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -57,6 +58,8 @@ type cluster struct {
 	client *http.Client
 	made   atomic.Int64 // names of applicants
 	bearer string
+	// copied: the ledger is a copy that was made before the signer ended.
+	copied bool
 }
 
 // newCluster makes a state and starts everything; it is stopped at the end of the test.
@@ -160,9 +163,31 @@ func (c *cluster) end() {
 			c.t.Errorf("stopping: %v", err)
 		}
 	}
+	c.verify()
 	for _, n := range c.nodes {
 		if c.t.Failed() {
 			c.t.Logf("%s warned of:\n%s", n.name, n.warned())
+		}
+	}
+}
+
+// verify has what an operator would ask say that every certificate stands on its validator's
+// word, and that the audit is whole, whatever has been done to the processes.
+func (c *cluster) verify() {
+	signer, validator := c.node("signer-1"), c.node("validator-1")
+	if c.copied { // the checkpoint that the signer made at its end is of a later ledger
+		if err := os.Remove(filepath.Join(c.s.state, "signer/checkpoint-signer-1")); err != nil {
+			c.t.Error(err)
+		}
+	}
+	for _, words := range [][]string{
+		{"signer", "ledger", "verify", "--config", signer.config},
+		{"signer", "audit", "verify", "--config", signer.config},
+		{"validator", "audit", "verify", "--config", validator.config},
+	} {
+		out, err := exec.CommandContext(context.WithoutCancel(c.t.Context()), filepath.Join(bin, words[0]), words[1:]...).CombinedOutput()
+		if err != nil {
+			c.t.Errorf("%s: %v\n%s", strings.Join(words, " "), err, out)
 		}
 	}
 }

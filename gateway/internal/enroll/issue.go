@@ -25,14 +25,15 @@ const (
 // certificate made and the answer unsent. That is safe because the signer knows the assertion
 // and the request again and returns the certificate that it stored. It is needed because the
 // client cannot do the same: the validator may have used its one-time password up, which is
-// also why only the signer is asked twice. A signer that is busy is left alone.
+// also why only the signer is asked twice. A signer that is busy, or says when to come again,
+// is left alone.
 func (e *Enroller) issue(ctx context.Context, r *signerv1.IssueRequest) (*signerv1.IssueResponse, error) {
 	for attempt := 1; ; attempt++ {
 		issued, err := e.signer.Issue(ctx, r)
 		if err == nil {
 			return issued, nil
 		}
-		if fault.KindOf(err) != fault.Unavailable || attempt == attempts || !wait(ctx) {
+		if fault.KindOf(err) != fault.Unavailable || fault.RetryAfter(err) > 0 || attempt == attempts || !wait(ctx) {
 			return nil, fmt.Errorf("issuing, attempt %d: %w", attempt, err)
 		}
 	}

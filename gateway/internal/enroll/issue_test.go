@@ -54,6 +54,7 @@ func TestIssueAgain(t *testing.T) {
 	request, certificate := material(t)
 	issued := &signerv1.IssueResponse{CertificateDer: certificate}
 	unavailable := fault.New(fault.Unavailable, "x", "", nil)
+	later := &fault.Error{Kind: fault.Unavailable, Op: "x", RetryAfter: time.Second}
 	cases := []struct {
 		name  string
 		fails []error // of the first attempts; then the certificate is issued
@@ -67,6 +68,7 @@ func TestIssueAgain(t *testing.T) {
 		{name: "never", fails: []error{unavailable, unavailable, unavailable}, asked: 3, want: fault.Unavailable},
 		{name: "refused the second time", fails: []error{unavailable, fault.New(fault.Forbidden, "x", "", nil)}, asked: 2, want: fault.Forbidden},
 		{name: "busy", fails: []error{fault.New(fault.Busy, "x", "", nil)}, asked: 1, want: fault.Busy},
+		{name: "told when to come again", fails: []error{unavailable, later}, asked: 2, want: fault.Unavailable},
 		{name: "busy the second time", fails: []error{unavailable, fault.New(fault.Busy, "x", "", nil)}, asked: 2, want: fault.Busy},
 		{name: "used up", fails: []error{fault.New(fault.Unauthenticated, "x", "", nil)}, asked: 1, want: fault.Unauthenticated},
 		{name: "conflict", fails: []error{fault.New(fault.Conflict, "x", "", nil)}, asked: 1, want: fault.Conflict},

@@ -105,9 +105,10 @@ type Certificate struct {
 // Issue records p, has the authority's key sign it and returns the certificate; to a repeat
 // it returns the certificate of the first time, and nothing is signed.
 //
-// Errors: Unauthenticated (credential used up), Busy (too many at once, the same request is
-// being signed, or a budget is used up), Unavailable (it could not be recorded, or the key could not be used:
-// nothing was issued), Internal (assertion used before, and what should not be).
+// Errors: Unauthenticated (credential used up), Busy (too many at once, or a budget is used
+// up), Unavailable (it could not be recorded, or the key could not be used: nothing was
+// issued; or, with RetryAfter, the same request is being signed), Internal (assertion used
+// before, and what should not be).
 func (i *Issuer) Issue(ctx context.Context, p Prepared) (Certificate, error) {
 	select {
 	case i.slots <- struct{}{}:

@@ -107,7 +107,7 @@ func TestRecoversItsOwn(t *testing.T) {
 	k := newKey(t)
 	r := l.askFor(k)
 	l.dies(r)
-	if _, err := l.again(r, k); !errors.Is(err, fault.Busy) {
+	if _, err := l.again(r, k); !errors.Is(err, fault.Unavailable) || fault.RetryAfter(err) == 0 {
 		t.Errorf("while it is open: %v", err)
 	}
 	l.restart("signer-1")

@@ -19,6 +19,12 @@ const Refused = "the credential was refused"
 // retryAfter is when a repeat whose original is still being signed may come again.
 const retryAfter = time.Second
 
+// underWay is for who asks for what another request is getting already, of the same client
+// or taken over by another signer. What is decided will be known soon.
+func underWay(op string) error {
+	return &fault.Error{Kind: fault.Unavailable, Op: op, Public: "the same request is being worked on", RetryAfter: retryAfter}
+}
+
 // Reservation is a recorded intent: the right to sign the bytes recorded, until a Lease
 // after Begin was called. Issued or Failed ends it.
 type Reservation struct {
@@ -39,8 +45,9 @@ type Begun struct {
 // certificate again; for a new one the assertion's id and a use of its credential are taken
 // and the intent is recorded, before anything is signed.
 //
-// Errors: Unauthenticated (credential used up), Busy (the same request is being signed, or
-// a budget is used up: ErrBudget), Unavailable (it could not be recorded), Internal (assertion used before, which only our
+// Errors: Unauthenticated (credential used up), Busy (a budget is used up: ErrBudget),
+// Unavailable (it could not be recorded; or, with RetryAfter, the same request is being
+// signed), Internal (assertion used before, which only our
 // own processes can do; or a row was altered).
 func (l *Ledger) Begin(ctx context.Context, in Intent) (Begun, error) {
 	r, err := l.row(in)
@@ -99,7 +106,7 @@ func (l *Ledger) prior(ctx context.Context, tx *txn, r *row) (*row, error) {
 // repeat answers a request with the entry that it repeats.
 func repeat(ctx context.Context, tx *txn, prior *row, record audit.Record) error {
 	if prior.state != signerv1.EntryState_ENTRY_STATE_ISSUED {
-		return &fault.Error{Kind: fault.Busy, Op: "ledger.Begin", RetryAfter: retryAfter}
+		return underWay("ledger.Begin")
 	}
 	record.Event, record.Outcome, record.Serial = "certificate.repeated", audit.Success, prior.serial
 	return tx.record(ctx, record)

@@ -196,7 +196,7 @@ func TestRepeatWhileSigning(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = l.ledger.Begin(t.Context(), l.intent(a))
-		if fault.KindOf(err) != fault.Busy || fault.RetryAfter(err) != time.Second {
+		if fault.KindOf(err) != fault.Unavailable || fault.RetryAfter(err) != time.Second {
 			t.Errorf("answered %v, retry after %v", err, fault.RetryAfter(err))
 		}
 		if _, err := l.ledger.Issued(t.Context(), begun.Reservation, certificate(in)); err != nil {

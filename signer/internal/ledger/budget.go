@@ -44,7 +44,7 @@ func (b Budget) take(ctx context.Context, tx store.Tx, at time.Time) error {
 		return nil
 	}
 	return &fault.Error{
-		Kind: fault.Busy, Op: "ledger.Begin", RetryAfter: budgetRetry,
+		Kind: fault.Busy, Op: "ledger.Begin", Public: "too many certificates in this hour", RetryAfter: budgetRetry,
 		Err: fmt.Errorf("%w: %s allows %d certificates an hour", ErrBudget, b.Name, b.PerHour),
 	}
 }

@@ -16,9 +16,9 @@ import (
 // now: another signer may have taken the intent over and been faster, and then that one's
 // is the certificate, and der has to be thrown away.
 //
-// Errors: Busy (another signer has taken the intent over and is not ready), Conflict (it was
-// given up), Unavailable (it could not be recorded: der must not leave the process),
-// Internal (the row was altered).
+// Errors: Conflict (it was given up), Unavailable (it could not be recorded: der must not
+// leave the process; or, with RetryAfter, another signer has taken the intent over and is not
+// ready), Internal (the row was altered).
 func (l *Ledger) Issued(ctx context.Context, v Reservation, der []byte) ([]byte, error) {
 	record := v.record
 	record.Time, record.Event, record.Outcome, record.Serial = l.now(), "certificate.issued", audit.Success, v.serial
@@ -31,7 +31,7 @@ func (l *Ledger) Issued(ctx context.Context, v Reservation, der []byte) ([]byte,
 		case err != nil:
 			return err
 		case !won && r.state == signerv1.EntryState_ENTRY_STATE_INTENT:
-			return &fault.Error{Kind: fault.Busy, Op: "ledger.Issued", RetryAfter: retryAfter}
+			return underWay("ledger.Issued")
 		case !won && r.state != signerv1.EntryState_ENTRY_STATE_ISSUED:
 			return fault.New(fault.Conflict, "ledger.Issued", "", errors.New("the intent was given up meanwhile"))
 		}

@@ -70,7 +70,7 @@ func TestLoser(t *testing.T) {
 			t.Fatalf("%d adopted, %v", len(adopted), err)
 		}
 		other := adopted[0].Reservation(in.Record)
-		if _, err := l.ledger.Issued(t.Context(), late, []byte("late")); !errors.Is(err, fault.Busy) {
+		if _, err := l.ledger.Issued(t.Context(), late, []byte("late")); !errors.Is(err, fault.Unavailable) || fault.RetryAfter(err) == 0 {
 			t.Errorf("while the other is at it: %v", err)
 		}
 		if err := l.ledger.Failed(t.Context(), late, errors.New("late")); err != nil {

@@ -202,13 +202,13 @@ func (l *lab) verified(a ask, request *csr.Request) assertion.Verified {
 // certificate stands for what is signed: the ledger does not look into it.
 func certificate(in ledger.Intent) []byte { return append([]byte("certificate of "), in.TBS...) }
 
-// issue does what issue does: begin, sign, end; Busy is asked again.
+// issue does what issue does: begin, sign, end; what is under way is asked for again.
 func (l *lab) issue(a ask) (der []byte, repeated bool, err error) {
 	for {
 		in := l.intent(a)
 		begun, err := l.ledger.Begin(l.t.Context(), in)
 		switch {
-		case fault.KindOf(err) == fault.Busy:
+		case fault.KindOf(err) == fault.Unavailable && fault.RetryAfter(err) > 0:
 			time.Sleep(time.Millisecond)
 			continue
 		case err != nil || begun.Repeat != nil:
