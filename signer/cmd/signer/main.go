@@ -92,7 +92,7 @@ func (p *parts) openLedger(ctx context.Context, c *config.Config, db *store.DB, 
 	return err
 }
 
-// openIssuer makes what issues, and has it end what an earlier process left open.
+// openIssuer makes what issues.
 func (p *parts) openIssuer(ctx context.Context, c *config.Config) error {
 	authority, err := ca.Load(ctx, c.CA, p.clock.Now(), p.log)
 	if err != nil {
@@ -121,9 +121,6 @@ func (p *parts) openIssuer(ctx context.Context, c *config.Config) error {
 	})
 	if err != nil {
 		return err
-	}
-	if err := p.issuer.Recover(ctx, true); err != nil {
-		p.log.LogAttrs(ctx, slog.LevelError, "open intents could not be ended", slog.String("error", err.Error()))
 	}
 	return nil
 }
@@ -168,6 +165,10 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 	if err != nil {
 		return err
 	}
+	// Who has the address is the only one of this name: what an earlier process left is ours.
+	if err := p.issuer.Recover(ctx, true); err != nil {
+		p.log.LogAttrs(ctx, slog.LevelError, "open intents could not be ended", slog.String("error", err.Error()))
+	}
 	ops := run.NewOps(c.Ops, p.set)
 	ops.Check("ledger", true, p.services.CheckLedger)
 	ops.Check("key", true, p.services.CheckKey)
@@ -176,7 +177,7 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 	ops.Check("audit chain", true, p.ledger.Chain().Check)
 	ops.Check("audit checkpoints", false, p.keeper.Check)
 	ops.Check("audit stream", false, p.stream.Check)
-	ops.Check("clock", false, p.clock.Check)
+	ops.Check("clock", true, p.clock.Check)
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/estuary-pki/estuary/services/assertion"
@@ -90,31 +92,50 @@ func ledgerVerify(ctx context.Context, args []string, out io.Writer) (err error)
 // inspection is what r's ledger is held against: the validators' keys of its configuration
 // and those of the file retired, if there is one.
 func (r reading) inspection(retired string) (inspect.Config, error) {
-	authority, err := ca.ReadCertificate(r.config.CA)
+	authorities, keys, err := readRetired(retired)
 	if err != nil {
 		return inspect.Config{}, err
 	}
-	keys, err := r.config.PublicKeys()
+	today, err := ca.ReadCertificate(r.config.CA)
 	if err != nil {
 		return inspect.Config{}, err
 	}
-	if retired != "" {
-		old := &config.Retired{}
-		if err := common.Load(retired, old); err != nil {
-			return inspect.Config{}, err
+	believed, err := r.config.PublicKeys()
+	if err != nil {
+		return inspect.Config{}, err
+	}
+	for _, k := range believed {
+		if !slices.ContainsFunc(keys, func(old assertion.PublicKey) bool { return old.ID == k.ID }) {
+			keys = append(keys, k)
 		}
-		more, err := old.PublicKeys()
-		if err != nil {
-			return inspect.Config{}, err
-		}
-		keys = append(keys, more...)
 	}
 	opener, err := assertion.NewOpener(assertion.OpenerConfig{Audience: r.config.CA.Name, Keys: keys})
 	if err != nil {
 		return inspect.Config{}, err
 	}
 	reader, err := ledger.NewReader(r.db, r.macKey)
-	return inspect.Config{Ledger: reader, Opener: opener, Authority: authority}, err
+	return inspect.Config{Ledger: reader, Opener: opener, Authorities: append(authorities, today)}, err
+}
+
+// readRetired reads the authorities and keys of the past from a file; none when its name is
+// empty.
+func readRetired(file string) (authorities []*x509.Certificate, keys []assertion.PublicKey, err error) {
+	if file == "" {
+		return nil, nil, nil
+	}
+	old := &config.Retired{}
+	if err := common.Load(file, old); err != nil {
+		return nil, nil, err
+	}
+	for _, path := range old.Authorities {
+		c, err := ca.ReadCertificate(ca.Config{Certificate: path})
+		if err != nil {
+			return nil, nil, err
+		}
+		authorities = append(authorities, c)
+	}
+	keys, err = old.PublicKeys()
+	return authorities, keys, err
 }
 
 func showLedger(out io.Writer, r inspect.Report, took time.Duration) error {
@@ -123,8 +144,8 @@ func showLedger(out io.Writer, r inspect.Report, took time.Duration) error {
 			return err
 		}
 	}
-	if n := len(r.Problems); n > 0 {
-		return fmt.Errorf("the ledger is not whole: problems found: %d, rows: %d", n, r.Issued+r.Failed+r.Open)
+	if r.Found > 0 {
+		return fmt.Errorf("the ledger is not whole: problems found: %d, rows: %d", r.Found, r.Issued+r.Failed+r.Open)
 	}
 	_, err := fmt.Fprintf(out, "certificates: %d, given up: %d, under way: %d; each stands on its validator's word (%v)\n",
 		r.Issued, r.Failed, r.Open, took.Round(time.Millisecond))

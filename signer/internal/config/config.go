@@ -57,10 +57,12 @@ type Validator struct {
 	MaxPerHour int64 `toml:"max_per_hour" doc:"Certificates that may be issued on the word of this key in an hour, by all signers of the ledger together: what a stolen key is worth. 0 for any number. Repeats do not count. Read again on SIGHUP."`
 }
 
-// Retired is a file with keys of validators that are not believed any more, for the checks of
-// what was issued on their word.
+// Retired is a file with keys of validators that are not believed any more, or were believed
+// for more than today, and with earlier certificates of the authority: for the checks of what
+// was issued then.
 type Retired struct {
-	Validators []Validator `toml:"validator" doc:"As in signer.toml."`
+	Validators  []Validator   `toml:"validator" doc:"As in signer.toml. A key_id that stands there too counts as it stands here."`
+	Authorities []config.Path `toml:"authorities" doc:"Files with earlier certificates of the authority, PEM."`
 }
 
 // Default returns what holds where the file says nothing.

@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,5 +180,41 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		if row.Doc == "" && !strings.HasSuffix(row.Key, "*") {
 			t.Errorf("%s has no text", row.Key)
 		}
+	}
+}
+
+// What is read of the past lies beside the file that names it.
+func TestRetired(t *testing.T) {
+	dir := t.TempDir()
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"v0.pub": base64.StdEncoding.EncodeToString(public),
+		"retired.toml": `authorities = ["old-ca.crt"]
+[[validator]]
+name = "validator.estuary.internal"
+key_id = "v0"
+public_key = "v0.pub"
+not_after = 2026-01-01T00:00:00Z
+methods = ["token"]
+realms = ["DEVICES", "LABS"]
+`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &config.Retired{}
+	if err := common.Load(filepath.Join(dir, "retired.toml"), r); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := r.PublicKeys()
+	if err != nil || len(keys) != 1 || !keys[0].Key.Equal(public) || len(keys[0].Realms) != 2 {
+		t.Errorf("%+v, %v", keys, err)
+	}
+	if len(r.Authorities) != 1 || string(r.Authorities[0]) != filepath.Join(dir, "old-ca.crt") {
+		t.Errorf("authorities %q", r.Authorities)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -27,11 +28,19 @@ import (
 type Config struct {
 	// Ledger is what is inspected.
 	Ledger *ledger.Reader
-	// Opener knows the validators' keys, those that have ended included.
+	// Opener knows the validators' keys, those that have ended included, as they were.
 	Opener *assertion.Opener
-	// Authority is the certificate of the authority.
-	Authority *x509.Certificate
+	// Authorities are the certificates of the authority, today's and earlier ones.
+	Authorities []*x509.Certificate
+	// Now is the clock; time.Now where nil.
+	Now func() time.Time
 }
+
+// maxProblems is how many problems a report keeps.
+const maxProblems = 1000
+
+// future is how far ahead of the clock a row may be dated.
+const future = 2 * time.Minute
 
 // Problem is one thing that is wrong.
 type Problem struct {
@@ -45,8 +54,10 @@ type Problem struct {
 type Report struct {
 	// Issued, Failed and Open count the rows by state.
 	Issued, Failed, Open int64
-	// Problems are in the order of their rows, those about none last.
+	// Problems are in the order of their rows, those about none last; at most 1000.
 	Problems []Problem
+	// Found is the number of all problems.
+	Found int64
 }
 
 // inspection is one run.
@@ -54,19 +65,23 @@ type inspection struct {
 	Config
 	report Report
 	seen   map[string]signerv1.EntryState // by serial number
-	uses   map[string]int64               // by spend id
 
-	mu sync.Mutex // guards report.Problems, uses
+	mu       sync.Mutex       // guards report.Problems, report.Found and what follows
+	uses     map[string][]use // by spend id
+	unopened bool             // the assertion of a row could not be opened
 }
 
 // Run inspects the whole ledger. An error means that it could not be read.
 func Run(ctx context.Context, c Config) (Report, error) {
-	if c.Ledger == nil || c.Opener == nil || c.Authority == nil {
+	if c.Ledger == nil || c.Opener == nil || len(c.Authorities) == 0 {
 		return Report{}, errors.New("inspecting needs a ledger, an opener of assertions and the authority")
 	}
-	i := &inspection{Config: c, seen: map[string]signerv1.EntryState{}, uses: map[string]int64{}}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	i := &inspection{Config: c, seen: map[string]signerv1.EntryState{}, uses: map[string][]use{}}
 	err := c.Ledger.View(ctx, func(ctx context.Context, v *ledger.View) error {
-		for _, step := range []func(context.Context, *ledger.View) error{i.rows, i.counts, i.audit} {
+		for _, step := range []func(context.Context, *ledger.View) error{i.rows, i.limits, i.counts, i.audit} {
 			if err := step(ctx, v); err != nil {
 				return err
 			}
@@ -85,7 +100,9 @@ func Run(ctx context.Context, c Config) (Report, error) {
 func (i *inspection) wrong(seq int64, format string, args ...any) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.report.Problems = append(i.report.Problems, Problem{Seq: seq, What: fmt.Sprintf(format, args...)})
+	if i.report.Found++; len(i.report.Problems) < maxProblems {
+		i.report.Problems = append(i.report.Problems, Problem{Seq: seq, What: fmt.Sprintf(format, args...)})
+	}
 }
 
 // rows looks at every row, and at the gaps between them.
@@ -130,17 +147,4 @@ func (i *inspection) gap(first, last int64) {
 	case first < last:
 		i.wrong(first, "rows %d to %d are missing", first, last)
 	}
-}
-
-// counts holds the counted uses against the rows that took them. A count without rows, or
-// rows without a count, is no mistake: counts are purged when their credential has ended.
-func (i *inspection) counts(ctx context.Context, v *ledger.View) error {
-	return v.Counts(ctx, func(c ledger.Count) {
-		switch taken := i.uses[string(c.ID)]; {
-		case c.Altered:
-			i.wrong(0, "the count of the uses of credential %s was altered", c)
-		case taken != c.Used:
-			i.wrong(0, "credential %s was used %d times by the ledger's rows, and %d times by its count", c, taken, c.Used)
-		}
-	})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
@@ -21,9 +22,15 @@ func (i *inspection) row(s ledger.Stored) {
 		i.wrong(s.Seq, "the row of serial %s was altered: it does not carry its MAC", s.Serial)
 		return
 	}
+	if s.CreatedAt.After(i.Now().Add(future)) {
+		i.wrong(s.Seq, "serial %s is dated in the future, %s: by a clock that was wrong", s.Serial, s.CreatedAt.Format(time.RFC3339))
+	}
 	a, err := i.asserted(s)
 	if err != nil {
 		i.wrong(s.Seq, "serial %s: %v", s.Serial, err)
+		i.mu.Lock()
+		i.unopened = true
+		i.mu.Unlock()
 		return
 	}
 	i.use(s, a)
@@ -54,24 +61,6 @@ func (i *inspection) asserted(s ledger.Stored) (*assertionv1.Assertion, error) {
 	return a, nil
 }
 
-// use counts what a row took from its credential and did not give back.
-func (i *inspection) use(s ledger.Stored, a *assertionv1.Assertion) {
-	returned := s.State == signerv1.EntryState_ENTRY_STATE_FAILED &&
-		a.GetAuthentication().GetMethod() == assertionv1.Method_METHOD_TOKEN
-	if returned {
-		return
-	}
-	ids := map[string]bool{}
-	for _, id := range a.GetSpend().GetIds() {
-		ids[string(id)] = true
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for id := range ids {
-		i.uses[id]++
-	}
-}
-
 // certificate holds the certificate against what was to be signed, the request and the
 // authority.
 func (i *inspection) certificate(s ledger.Stored) error {
@@ -91,10 +80,12 @@ func (i *inspection) certificate(s ledger.Stored) error {
 	case !bytes.Equal(c.RawSubjectPublicKeyInfo, request.SPKI()):
 		return errors.New("the certificate is for another key than the request")
 	}
-	if err := c.CheckSignatureFrom(i.Authority); err != nil {
-		return fmt.Errorf("the certificate's signature: %w", err)
+	for _, authority := range i.Authorities {
+		if err = c.CheckSignatureFrom(authority); err == nil {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("the certificate's signature: %w", err)
 }
 
 // audit holds the audit against the rows: neither tells of a certificate that the other does

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/fault"
@@ -42,12 +43,16 @@ func (i *Issuer) sound(c *x509.Certificate, r *csr.Request) error {
 	return nil
 }
 
+// keyRetry is when a client may come again for whom the key could not be used.
+const keyRetry = 5 * time.Second
+
 // certify has the authority's key sign tbs and returns the certificate, once it is known
 // to say what was recorded and to verify as a relying party verifies it.
 func (i *Issuer) certify(ctx context.Context, tbs []byte) ([]byte, error) {
 	der, err := i.authority.Sign(ctx, tbs)
 	if err != nil {
-		return nil, fault.New(fault.Unavailable, "issue.certify", "", err)
+		// The assertion is used: asked again at once with the same, nobody could say more.
+		return nil, &fault.Error{Kind: fault.Unavailable, Op: "issue.certify", RetryAfter: keyRetry, Err: err}
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {

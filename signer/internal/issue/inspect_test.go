@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
 	"github.com/estuary-pki/estuary/services/assertion"
@@ -25,7 +26,9 @@ func (l *lab) inspect() inspect.Report {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	report, err := inspect.Run(l.t.Context(), inspect.Config{Ledger: reader, Opener: l.opener, Authority: l.ca.Certificate})
+	report, err := inspect.Run(l.t.Context(), inspect.Config{
+		Ledger: reader, Opener: l.opener, Authorities: []*x509.Certificate{l.ca.Certificate}, Now: func() time.Time { return l.now },
+	})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -62,6 +65,24 @@ func TestInspection(t *testing.T) {
 	}
 }
 
+// What was issued before the authority had its key of today, and under a key that may say
+// less today, was good then.
+func TestInspectionOfThePast(t *testing.T) {
+	l := written(t)
+	earlier := l.ca.Certificate
+	l.makeCA(key.P256)
+	reader, err := ledger.NewReader(l.db, secret.New(make([]byte, ledger.MACKeySize)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := inspect.Run(t.Context(), inspect.Config{
+		Ledger: reader, Opener: l.opener, Authorities: []*x509.Certificate{l.ca.Certificate, earlier},
+	})
+	if err != nil || report.Found != 0 || report.Issued != 3 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
 // Everything that somebody with the database can change is found, and named by its row.
 func TestInspectionFinds(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -85,7 +106,22 @@ func TestInspectionFinds(t *testing.T) {
 		"state":         {func(l *lab) { l.exec("UPDATE entry SET state = 3 WHERE seq = 1") }, 1, "was altered"},
 		"certificate":   {func(l *lab) { l.exec("UPDATE entry SET certificate = tbs WHERE seq = 1") }, 1, "was altered"},
 		"the use count": {func(l *lab) { l.exec("UPDATE spend SET used = 0") }, 0, "was altered"},
-		"no audit":      {func(l *lab) { l.exec("DELETE FROM audit_record WHERE record LIKE '%certificate.issued%'") }, 0, "without a record"},
+		"more uses than allowed": {func(l *lab) {
+			// Somebody takes the row and the count away, has the token used again, and puts
+			// the row back: every row is genuine.
+			k := newKey(l.t)
+			first := l.askFor(k)
+			l.mustIssue(first)
+			l.exec("CREATE TABLE aside AS SELECT * FROM entry")
+			l.exec("DELETE FROM entry")
+			l.exec("DELETE FROM spend")
+			if got, err := l.again(first, newKey(l.t)); err != nil || got.Repeated {
+				l.t.Error(err)
+			}
+			l.exec("INSERT INTO entry SELECT * FROM aside")
+		}, 6, "row 6 is use 2 of credential"},
+		"from the future": {func(l *lab) { l.now = l.now.Add(-time.Hour) }, 1, "dated in the future"},
+		"no audit":        {func(l *lab) { l.exec("DELETE FROM audit_record WHERE record LIKE '%certificate.issued%'") }, 0, "without a record"},
 		"a withdrawn key": {func(l *lab) {
 			if err := l.opener.SetKeys(nil); err != nil {
 				l.t.Error(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/estuary-pki/estuary/services/failpoint"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/signer/internal/ca"
+	"github.com/estuary-pki/estuary/signer/internal/key"
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
 	"github.com/estuary-pki/estuary/signer/internal/lint"
 	"github.com/estuary-pki/estuary/signer/internal/profile"
@@ -142,14 +143,14 @@ func (i *Issuer) Issue(ctx context.Context, p Prepared) (Certificate, error) {
 	return Certificate{DER: stored}, nil
 }
 
-// giveUp ends an intent that could not be signed. Where the key was asked and did not answer
-// in time, nobody knows whether it was used.
+// giveUp ends an intent that could not be signed. Unless the key says that it was not used,
+// somebody may have a signature.
 func (i *Issuer) giveUp(ctx context.Context, r ledger.Reservation, cause error) error {
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 	defer cancel()
-	end := i.ledger.Failed
-	if errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, context.Canceled) {
-		end = i.ledger.Abandon
+	end := i.ledger.Abandon
+	if errors.Is(cause, key.ErrNotUsed) {
+		end = i.ledger.Failed
 	}
 	if err := end(ending, r, cause); err != nil {
 		i.log.LogAttrs(ctx, slog.LevelError, "intent left open", slog.Any("error", err))

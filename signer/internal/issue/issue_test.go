@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,7 +86,11 @@ func TestKeyFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	before := 0
 	for name, sign := range map[string]func(context.Context, []byte) ([]byte, error){
+		"not used": func(context.Context, []byte) ([]byte, error) {
+			return nil, fmt.Errorf("no session: %w", key.ErrNotUsed)
+		},
 		"error":       func(context.Context, []byte) ([]byte, error) { return nil, errors.New("no session") },
 		"empty":       func(context.Context, []byte) ([]byte, error) { return nil, nil },
 		"other key":   other.Sign,
@@ -105,6 +110,16 @@ func TestKeyFails(t *testing.T) {
 			if l.entries(3) != failed+1 || l.entries(2) != issued {
 				t.Error("the entry is not FAILED")
 			}
+			// A gateway that asks at once with the same is told when to come again.
+			if _, err := l.issue(t.Context(), gateway, r); !errors.Is(err, fault.Unavailable) || fault.RetryAfter(err) == 0 {
+				t.Errorf("asked at once: %v", err)
+			}
+			// Only of a key that says so it is known that there is no signature.
+			_, revoked, err := l.ledger.BeginCRL(t.Context())
+			if listed := len(revoked) > before; err != nil || listed == (name == "not used") {
+				t.Errorf("on the revocation list: %t, %v", listed, err)
+			}
+			before = len(revoked)
 			_, _ = rand.Read(a.GetAssertionId())
 			r.Assertion = l.sealed(a)
 			if got, err := l.issue(t.Context(), gateway, r); err != nil || got.Repeated {
@@ -112,8 +127,11 @@ func TestKeyFails(t *testing.T) {
 			}
 		})
 	}
-	if n := l.told("certificate.failed"); n != 4 {
-		t.Errorf("%d failures were audited, not 4", n)
+	if n := l.told("certificate.failed"); n != 5 {
+		t.Errorf("%d failures were audited, not 5", n)
+	}
+	if n := l.told("certificate.refused"); n != 0 {
+		t.Errorf("%d refusals were audited", n)
 	}
 }
 

@@ -110,8 +110,8 @@ func (i *Issuer) budgets(v assertion.Verified) []ledger.Budget {
 	var all []ledger.Budget
 	label := v.Message().GetLabel()
 	for _, b := range []ledger.Budget{
-		{Name: "validator key " + v.KeyID(), PerHour: v.MaxPerHour()},
-		{Name: "label " + label, PerHour: i.profiles.MaxPerHour(label)},
+		ledger.KeyBudget(v.KeyID(), v.MaxPerHour()),
+		ledger.LabelBudget(label, i.profiles.MaxPerHour(label)),
 	} {
 		if b.PerHour > 0 {
 			all = append(all, b)

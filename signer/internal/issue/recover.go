@@ -23,12 +23,20 @@ const recoverEvery = time.Second
 // stored assertion and the profile of today; where that gives the bytes that were recorded
 // they are signed, else, and past the window in which a client would ask again, the intent
 // is given up and its serial number revoked, because the key may have been used for it.
+// While nothing can be recorded the key is left alone.
 func (i *Issuer) Recover(ctx context.Context, own bool) error {
-	adopted, err := i.ledger.Adopt(ctx, own)
-	for _, a := range adopted {
-		err = errors.Join(err, i.end(ctx, a))
+	for {
+		if err := i.ledger.Chain().Check(ctx); err != nil {
+			return err
+		}
+		adopted, err := i.ledger.Adopt(ctx, own)
+		for _, a := range adopted {
+			err = errors.Join(err, i.end(ctx, a))
+		}
+		if err != nil || len(adopted) == 0 {
+			return err
+		}
 	}
-	return err
 }
 
 // RunRecovery calls Recover every second until ctx ends. What cannot be ended now, because
@@ -50,6 +58,8 @@ func (i *Issuer) RunRecovery(ctx context.Context) error {
 
 // end signs what was recorded, or gives it up.
 func (i *Issuer) end(ctx context.Context, a ledger.Adopted) error {
+	ctx, cancel := context.WithTimeout(ctx, ledger.Lease)
+	defer cancel()
 	record := audit.Record{Detail: map[string]string{}}
 	cause := i.again(a, &record)
 	record.Detail["recovered"] = "true"

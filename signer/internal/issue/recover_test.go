@@ -204,6 +204,27 @@ func TestAbandons(t *testing.T) {
 	}
 }
 
+// While nothing can be recorded the key is left alone.
+func TestRecoversNothingUnrecorded(t *testing.T) {
+	l := newLab(t, key.P256, 0)
+	l.dies(l.ask())
+	l.mustIssue(l.ask())
+	l.now = l.now.Add(ledger.Lease + time.Second)
+	l.exec("UPDATE audit_head SET seq = 0")
+	if _, err := l.issue(t.Context(), gateway, l.askNow()); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("recorded in a chain that was set back: %v", err)
+	}
+	used := l.key.used.Load()
+	for range 3 {
+		if err := l.issuer.Recover(t.Context(), false); !errors.Is(err, audit.ErrRolledBack) {
+			t.Errorf("answered %v", err)
+		}
+	}
+	if n := l.key.used.Load() - used; n != 0 {
+		t.Errorf("the key was used %d times", n)
+	}
+}
+
 // An intent stays open while the key cannot be had, and while nobody knows whether it was
 // used its serial number is on the list.
 func TestKeyIsAway(t *testing.T) {

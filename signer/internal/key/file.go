@@ -94,7 +94,7 @@ func (f *File) Algorithm() x509.SignatureAlgorithm { return f.algorithm }
 // Sign signs to-be-signed bytes. It fails without signing once ctx has ended.
 func (f *File) Sign(ctx context.Context, tbs []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("signing: %w", err)
+		return nil, fmt.Errorf("signing: %w: %w", ErrNotUsed, err)
 	}
 	return f.sign(tbs)
 }
@@ -102,7 +102,7 @@ func (f *File) Sign(ctx context.Context, tbs []byte) ([]byte, error) {
 func (f *File) sign(tbs []byte) ([]byte, error) {
 	signature, err := crypto.SignMessage(f.private, rand.Reader, tbs, hash(f.algorithm))
 	if err != nil {
-		return nil, fmt.Errorf("signing: %w", err)
+		return nil, fmt.Errorf("signing: %w: %w", ErrNotUsed, err)
 	}
 	return signature, nil
 }

@@ -24,6 +24,9 @@ const (
 	MaxRSABits = 8192
 )
 
+// ErrNotUsed says that a key was not used: there is no signature that nobody knows of.
+var ErrNotUsed = errors.New("the key was not used")
+
 // Signer signs with one private key. Implementations are safe for concurrent use.
 type Signer interface {
 	// Public returns the public half.
@@ -32,7 +35,8 @@ type Signer interface {
 	Algorithm() x509.SignatureAlgorithm
 	// Sign signs the DER to-be-signed bytes of a certificate, a request or a revocation
 	// list and returns the signature as it stands in the BIT STRING (RFC 5280 section
-	// 4.1.1.3). It hashes by itself where the algorithm hashes.
+	// 4.1.1.3). It hashes by itself where the algorithm hashes. An error that is not
+	// ErrNotUsed leaves open whether there is a signature.
 	Sign(ctx context.Context, tbs []byte) ([]byte, error)
 }
 

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,8 +17,18 @@ import (
 	"github.com/estuary-pki/estuary/services/store"
 )
 
-// adoptPage is how many intents are looked for at once.
-const adoptPage = 64
+const (
+	// adoptPage is how many intents are looked for at once.
+	adoptPage = 64
+	// adoptAtOnce is how many are taken over at once: as many as can be signed within a lease,
+	// by a key that takes half a second.
+	adoptAtOnce = 16
+	// maxSkew is how far the clocks of signers may be apart; the newest record, which none
+	// goes behind, keeps them together.
+	maxSkew = 2 * time.Minute
+	// maxTold is for how many altered rows the alarm is raised only once.
+	maxTold = 10_000
+)
 
 // Adopted is an intent that was left open and belongs to this signer now, for a Lease.
 type Adopted struct {
@@ -41,31 +52,37 @@ func (a Adopted) Reservation(record audit.Record) Reservation {
 	return Reservation{serial: a.Serial, owner: a.owner, record: record}
 }
 
-// Adopt takes over the intents whose lease has passed and, with own, those that an earlier
-// process of this instance left behind: that one is known to be dead. Each is taken by a
-// compare-and-set, so of several signers one gets it, and whoever had it before cannot end
-// it any more. A row that was altered raises the alarm once, and is left alone.
+// Adopt takes over intents whose lease has passed and, with own, those that an earlier
+// process of this instance left behind: that one is known to be dead. At most a few at once,
+// so that they are ended within their new lease; none are left when there are none. Each is
+// taken by a compare-and-set under an owner of its own: of several signers one gets it, and
+// whoever had it before, this process included, cannot end it any more. A row that was
+// altered raises the alarm once, and is left alone.
 func (l *Ledger) Adopt(ctx context.Context, own bool) ([]Adopted, error) {
 	var all []Adopted
-	for after := int64(0); ; {
+	for after := int64(0); len(all) < adoptAtOnce; {
 		found, err := l.open(ctx, after, own)
 		if err != nil {
 			return all, fmt.Errorf("looking for open intents: %w", err)
 		}
+		if len(found) == 0 {
+			break
+		}
 		for _, f := range found {
 			after = f.seq
+			if l.wasTold(f.serial) || len(all) == adoptAtOnce {
+				continue
+			}
 			a, err := l.adopt(ctx, f.serial, own)
 			switch {
 			case err == nil && a != nil:
 				all = append(all, *a)
-			case err != nil && !l.wasAltered(f.serial):
+			case err != nil && !l.wasTold(f.serial):
 				return all, fmt.Errorf("taking over the intent of serial %s: %w", f.serial, err)
 			}
 		}
-		if len(found) < adoptPage {
-			return all, nil
-		}
 	}
+	return all, nil
 }
 
 // left is an intent that may be adopted.
@@ -74,6 +91,8 @@ type left struct {
 	serial string
 }
 
+// open returns the next intents behind number after that may be adopted. A lease that ends
+// later than any could is of a clock that was wrong, and counts as passed.
 func (l *Ledger) open(ctx context.Context, after int64, own bool) (found []left, err error) {
 	prefix := ""
 	if own {
@@ -82,8 +101,8 @@ func (l *Ledger) open(ctx context.Context, after int64, own bool) (found []left,
 	err = l.db.Read(ctx, func(ctx context.Context, tx store.Tx) error {
 		found = nil
 		rows, err := tx.Query(ctx, `SELECT seq, serial FROM entry WHERE state = 1 AND seq > $1
- AND (lease_until < $2 OR ($3 > 0 AND substr(owner, 1, $3) = $4)) ORDER BY seq LIMIT $5`,
-			after, store.Micros(l.now()), len(prefix), prefix, adoptPage)
+ AND (lease_until < $2 OR lease_until > $3 OR ($4 > 0 AND substr(owner, 1, $4) = $5)) ORDER BY seq LIMIT $6`,
+			after, store.Micros(l.now()), store.Micros(l.now().Add(Lease+maxSkew)), len(prefix), prefix, adoptPage)
 		if err != nil {
 			return err
 		}
@@ -93,9 +112,7 @@ func (l *Ledger) open(ctx context.Context, after int64, own bool) (found []left,
 			if err := rows.Scan(&f.seq, &f.serial); err != nil {
 				return err
 			}
-			if !l.wasAltered(f.serial) {
-				found = append(found, f)
-			}
+			found = append(found, f)
 		}
 		return rows.Err()
 	})
@@ -116,7 +133,7 @@ func (l *Ledger) adopt(ctx context.Context, serial string, own bool) (*Adopted, 
 			return fmt.Errorf("decoding a stored assertion: %w", err)
 		}
 		owner, lease := r.owner, r.leaseUntil
-		r.owner, r.leaseUntil = l.owner, store.Micros(l.now().Add(Lease))
+		r.owner, r.leaseUntil = l.owner+"/"+rand.Text(), store.Micros(l.now().Add(Lease))
 		n, err := tx.Exec(ctx, `UPDATE entry SET owner = $1, lease_until = $2, mac = $3
  WHERE serial = $4 AND state = 1 AND owner = $5 AND lease_until = $6`,
 			r.owner, r.leaseUntil, l.seal(r), serial, owner, lease)
@@ -132,22 +149,31 @@ func (l *Ledger) adopt(ctx context.Context, serial string, own bool) (*Adopted, 
 }
 
 func (l *Ledger) mayAdopt(r *row, own bool) bool {
-	return r.leaseUntil < store.Micros(l.now()) || own && strings.HasPrefix(r.owner, l.instance+"/") && r.owner != l.owner
+	lease := store.Time(r.leaseUntil)
+	passed := lease.Before(l.now()) || lease.After(l.now().Add(Lease+maxSkew))
+	return passed || own && strings.HasPrefix(r.owner, l.instance+"/") && !strings.HasPrefix(r.owner, l.owner)
 }
 
-// wasAltered tells whether the alarm has been raised for the row of that serial number.
-func (l *Ledger) wasAltered(serial string) bool {
+// wasTold tells whether the alarm has been raised for the row of a serial number.
+func (l *Ledger) wasTold(serial string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.altered[serial]
+	return l.told[serial]
 }
 
-// alarm tells of a row that was altered, and remembers an entry's.
+func (l *Ledger) remember(serial string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.told) == maxTold { // told again, rather than without end in memory
+		clear(l.told)
+	}
+	l.told[serial] = true
+}
+
+// alarm tells of something that was altered, and remembers a row.
 func (l *Ledger) alarm(ctx context.Context, a alteredError) error {
 	if a.serial != "" {
-		l.mu.Lock()
-		l.altered[a.serial] = true
-		l.mu.Unlock()
+		l.remember(a.serial)
 	}
 	l.log.LogAttrs(ctx, slog.LevelError, "the ledger was altered", slog.String("what", a.what), slog.String("serial", a.serial))
 	told := l.RecordRefusal(ctx, audit.Record{

@@ -1,12 +1,15 @@
 package ledger_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
 )
 
@@ -27,17 +30,13 @@ func TestAdopt(t *testing.T) {
 		for range 3 {
 			other := l.open(1)
 			group.Go(func() {
-				adopted, err := other.Adopt(t.Context(), false)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					t.Error(err)
-				}
-				for _, a := range adopted {
+				for _, a := range l.adoptAll(other, false) {
+					mu.Lock()
 					if serials[a.Serial] {
 						t.Errorf("%s was adopted twice", a.Serial)
 					}
 					serials[a.Serial] = true
+					mu.Unlock()
 				}
 			})
 		}
@@ -67,8 +66,62 @@ func TestAdoptOwn(t *testing.T) {
 
 func (l *lab) mustAdopt(by *ledger.Ledger, own bool, want int) {
 	l.t.Helper()
-	adopted, err := by.Adopt(l.t.Context(), own)
-	if err != nil || len(adopted) != want {
-		l.t.Errorf("adopted %d, not %d: %v", len(adopted), want, err)
+	if n := len(l.adoptAll(by, own)); n != want {
+		l.t.Errorf("adopted %d, not %d", n, want)
 	}
+}
+
+// adoptAll adopts until there are none.
+func (l *lab) adoptAll(by *ledger.Ledger, own bool) (all []ledger.Adopted) {
+	for {
+		adopted, err := by.Adopt(l.t.Context(), own)
+		if err != nil {
+			l.t.Error(err)
+		}
+		if len(adopted) == 0 {
+			return all
+		}
+		all = append(all, adopted...)
+	}
+}
+
+// An intent that this process still works on, beyond its lease, is its own no more once it
+// has been taken over, by itself: whoever comes late finds it taken.
+func TestAdoptFromItself(t *testing.T) {
+	each(t, func(t *testing.T, l *lab) {
+		late, in := begin(t, l, l.ask())
+		l.pass(ledger.Lease + time.Second)
+		adopted := l.adoptAll(l.ledger, false)
+		if len(adopted) != 1 {
+			t.Fatalf("%d adopted", len(adopted))
+		}
+		if _, err := l.ledger.Issued(t.Context(), late, []byte("late")); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("the late one: %v", err)
+		}
+		if der, err := l.ledger.Issued(t.Context(), adopted[0].Reservation(in.Record), certificate(in)); err != nil || !bytes.Equal(der, certificate(in)) {
+			t.Errorf("%q, %v", der, err)
+		}
+		if strings.Contains(l.told(), "altered") {
+			t.Error("an alarm was raised")
+		}
+	})
+}
+
+// Rows that a clock far ahead has dated hold up nobody once it is right.
+func TestRowsOfTheFuture(t *testing.T) {
+	each(t, func(t *testing.T, l *lab) {
+		open, issued := l.ask(), l.ask()
+		open.token, issued.token, issued.limit = "open", "issued", 2
+		open.keep, issued.keep = 1000*time.Hour, 1000*time.Hour
+		l.pass(20 * 24 * time.Hour)
+		begin(t, l, open)
+		first := l.mustIssue(issued)
+		l.pass(-20 * 24 * time.Hour)
+		l.instance = "signer-2"
+		l.mustAdopt(l.open(1), false, 1)
+		der, repeated, err := l.issue(issued)
+		if err != nil || repeated || bytes.Equal(der, first) {
+			t.Errorf("repeated %v, %v", repeated, err)
+		}
+	})
 }

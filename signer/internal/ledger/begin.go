@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -94,13 +95,13 @@ func lock(ctx context.Context, tx *txn, requestKey []byte) error {
 // with the same credential for as long as its count is kept and more than a third of the
 // certificate's life is left: from then on a device that keeps its key and has a token of
 // many uses gets a new certificate in time. An expired or revoked one is no answer to
-// anybody.
+// anybody, nor is one that a clock far ahead has dated.
 func (l *Ledger) prior(ctx context.Context, tx *txn, r *row) (*row, error) {
 	return l.load(ctx, tx, `request_key = $1 AND state <> $2 AND not_after > $3 AND revoked_at IS NULL
- AND (created_at > $4 OR (spend_key = $5 AND keep_until > $3 AND not_after - $3 > (not_after - not_before) / 3))
+ AND created_at < $6 AND (created_at > $4 OR (spend_key = $5 AND keep_until > $3 AND not_after - $3 > (not_after - not_before) / 3))
  ORDER BY seq DESC LIMIT 1`,
 		r.requestKey, int64(signerv1.EntryState_ENTRY_STATE_FAILED), r.createdAt,
-		r.createdAt-RepeatWindow.Microseconds(), r.spendKey)
+		r.createdAt-RepeatWindow.Microseconds(), r.spendKey, r.createdAt+maxSkew.Microseconds())
 }
 
 // repeat answers a request with the entry that it repeats.
@@ -116,7 +117,7 @@ func repeat(ctx context.Context, tx *txn, prior *row, record audit.Record) error
 func (l *Ledger) insert(ctx context.Context, tx *txn, r *row, in Intent, record audit.Record) error {
 	s := in.Verified.Message().GetSpend()
 	for _, id := range spendIDs(s) {
-		if err := l.take(ctx, tx, use{id: id, limit: int64(s.GetLimit()), keepUntil: r.keepUntil}); err != nil {
+		if err := l.take(ctx, tx, r, use{id: id, limit: int64(s.GetLimit()), keepUntil: r.keepUntil}); err != nil {
 			return err
 		}
 	}
@@ -135,8 +136,23 @@ func (l *Ledger) insert(ctx context.Context, tx *txn, r *row, in Intent, record 
 		return fmt.Errorf("recording an intent: %w", err)
 	}
 	if n == 0 {
-		return fault.New(fault.Internal, "ledger.Begin", "", errors.New("the assertion was used before"))
+		return l.usedBefore(ctx, tx, r)
 	}
 	record.Event, record.Outcome, record.Serial = "certificate.intent", audit.Intent, r.serial
 	return tx.record(ctx, record)
+}
+
+// usedBefore says what is wrong with an assertion that has been used. For the same request
+// whose intent was given up it is nobody's fault: the client comes again, with another one.
+func (l *Ledger) usedBefore(ctx context.Context, tx *txn, r *row) error {
+	before, err := l.load(ctx, tx, "assertion_id = $1", r.assertionID)
+	if err != nil {
+		return err
+	}
+	if before.state == signerv1.EntryState_ENTRY_STATE_FAILED && bytes.Equal(before.requestKey, r.requestKey) {
+		return &fault.Error{
+			Kind: fault.Unavailable, Op: "ledger.Begin", RetryAfter: retryAfter, Err: errors.New("the intent of this assertion was given up"),
+		}
+	}
+	return fault.New(fault.Internal, "ledger.Begin", "", errors.New("the assertion was used before"))
 }

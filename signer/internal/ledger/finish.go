@@ -16,9 +16,9 @@ import (
 // now: another signer may have taken the intent over and been faster, and then that one's
 // is the certificate, and der has to be thrown away.
 //
-// Errors: Conflict (it was given up), Unavailable (it could not be recorded: der must not
-// leave the process; or, with RetryAfter, another signer has taken the intent over and is not
-// ready), Internal (the row was altered).
+// Errors: Unavailable (it could not be recorded: der must not leave the process; or, with
+// RetryAfter, another signer has taken the intent over, and is not ready or has given it up),
+// Internal (the row was altered).
 func (l *Ledger) Issued(ctx context.Context, v Reservation, der []byte) ([]byte, error) {
 	record := v.record
 	record.Time, record.Event, record.Outcome, record.Serial = l.now(), "certificate.issued", audit.Success, v.serial
@@ -33,7 +33,9 @@ func (l *Ledger) Issued(ctx context.Context, v Reservation, der []byte) ([]byte,
 		case !won && r.state == signerv1.EntryState_ENTRY_STATE_INTENT:
 			return underWay("ledger.Issued")
 		case !won && r.state != signerv1.EntryState_ENTRY_STATE_ISSUED:
-			return fault.New(fault.Conflict, "ledger.Issued", "", errors.New("the intent was given up meanwhile"))
+			return &fault.Error{
+				Kind: fault.Unavailable, Op: "ledger.Issued", RetryAfter: retryAfter, Err: errors.New("the intent was given up meanwhile"),
+			}
 		}
 		stored = r.certificate
 		if !won {
@@ -65,20 +67,31 @@ func (l *Ledger) Abandon(ctx context.Context, v Reservation, cause error) error 
 	})
 }
 
+// fail ends an intent without a certificate and gives back what it took. A count that was
+// altered is left as it is, and raises the alarm: it must not keep the intent open.
 func (l *Ledger) fail(ctx context.Context, v Reservation, cause error, change func(*row)) error {
 	record := v.record
 	record.Time, record.Event, record.Outcome, record.Serial = l.now(), "certificate.failed", audit.Failed, v.serial
 	record.Reason = cause.Error()
-	return l.write(ctx, func(ctx context.Context, tx *txn) error {
+	var altered alteredError
+	err := l.write(ctx, func(ctx context.Context, tx *txn) error {
+		altered = alteredError{}
 		won, r, err := l.finish(ctx, tx, v, change)
 		if err != nil || !won {
 			return err
 		}
-		if err := l.giveBack(ctx, tx, r); err != nil {
+		if err := l.giveBack(ctx, tx, r); err != nil && !errors.As(err, &altered) {
+			return err
+		}
+		if err := giveBudgetsBack(ctx, tx, r); err != nil {
 			return err
 		}
 		return tx.record(ctx, record)
 	})
+	if err == nil && altered.what != "" {
+		return fault.New(fault.Internal, "ledger.fail", "", l.alarm(ctx, altered))
+	}
+	return err
 }
 
 // finish applies change to the row of v where it is still an intent of v's owner, and

@@ -38,16 +38,20 @@ func TestFailedGivesBack(t *testing.T) {
 		if used, err := l.ledger.CountUses(t.Context(), [][]byte{[]byte(a.token)}); err != nil || used[0] != 0 {
 			t.Errorf("used %v times, error %v", used, err)
 		}
-		if _, err := l.ledger.Issued(t.Context(), v, certificate(in)); !errors.Is(err, fault.Conflict) {
+		if _, err := l.ledger.Issued(t.Context(), v, certificate(in)); !errors.Is(err, fault.Unavailable) || fault.RetryAfter(err) == 0 {
 			t.Errorf("ending it twice: %v", err)
 		}
 		if n := strings.Count(l.told(), `"event":"certificate.failed","outcome":"error"`); n != 1 {
 			t.Errorf("%d failures audited, not 1", n)
 		}
-		// The assertion is used although the token is not.
+		// The assertion is used although the token is not: for the same request that is nobody's
+		// fault, for another one it is ours.
 		same := a
 		same.id = in.Verified.Message().GetAssertionId()
-		l.mustRefuse(same, fault.Internal)
+		l.mustRefuse(same, fault.Unavailable)
+		other := same
+		other.key = newKey(t)
+		l.mustRefuse(other, fault.Internal)
 		l.mustIssue(a)
 
 		otp := l.ask()

@@ -64,11 +64,11 @@ type Ledger struct {
 	now      func() time.Time
 	instance string
 	// owner names this process in the rows whose intent it recorded: the instance, "/" and
-	// chance.
+	// chance. What it took over has more chance behind another "/".
 	owner string
 
-	mu      sync.Mutex      // guards altered
-	altered map[string]bool // serial numbers of rows for which the alarm was raised
+	mu   sync.Mutex      // guards told
+	told map[string]bool // serial numbers of rows for which the alarm was raised
 }
 
 // New opens the ledger in a database, bringing its schema up to date.
@@ -97,7 +97,7 @@ func New(ctx context.Context, c Config) (*Ledger, error) {
 	}
 	return &Ledger{
 		db: c.Store, macKey: c.MACKey, chain: chain, stream: c.Audit, log: c.Log, now: c.Now,
-		instance: c.Instance, owner: c.Instance + "/" + hex.EncodeToString(owner), altered: map[string]bool{},
+		instance: c.Instance, owner: c.Instance + "/" + hex.EncodeToString(owner), told: map[string]bool{},
 	}, nil
 }
 

@@ -103,7 +103,7 @@ type alteredError struct {
 	serial string // of an entry, else empty
 }
 
-func (e alteredError) Error() string { return "altered: " + e.what + ": its MAC does not match" }
+func (e alteredError) Error() string { return "altered: " + e.what }
 
 // errNoRow says that no row was found.
 var errNoRow = errors.New("no such row in the ledger")
@@ -118,7 +118,7 @@ func (l *Ledger) load(ctx context.Context, tx store.Tx, where string, args ...an
 	case err != nil:
 		return nil, fmt.Errorf("reading a ledger row: %w", err)
 	case !hmac.Equal(r.mac, l.seal(r)):
-		return nil, alteredError{what: "the row of serial " + r.serial, serial: r.serial}
+		return nil, alteredError{what: "the row of serial " + r.serial + " does not carry its MAC", serial: r.serial}
 	}
 	return r, nil
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,22 +26,40 @@ type use struct {
 
 // take counts u. The first use is the row's making; every other one is decided by the
 // UPDATE, which lets nobody past the limit, and only afterwards is the count that it found
-// held against its MAC: the transaction is rolled back where it does not match.
-func (l *Ledger) take(ctx context.Context, tx store.Tx, u use) error {
-	n, err := tx.Exec(ctx, `INSERT INTO spend (id, used, use_limit, keep_until, mac) VALUES ($1, 1, $2, $3, $4)
+// held against its MAC: the transaction is rolled back where it does not match. A credential
+// that is new and has uses behind it, of which the ledger's rows tell, has lost its count to
+// somebody.
+func (l *Ledger) take(ctx context.Context, tx store.Tx, r *row, u use) error {
+	for range 2 { // a count that ends between the two is purged: then this is the first use
+		n, err := tx.Exec(ctx, `INSERT INTO spend (id, used, use_limit, keep_until, mac) VALUES ($1, 1, $2, $3, $4)
  ON CONFLICT (id) DO NOTHING`, u.id, u.limit, u.keepUntil, l.spendMAC(u.id, 1))
-	if err != nil {
-		return fmt.Errorf("taking a use: %w", err)
-	}
-	if n == 1 {
-		return nil
-	}
-	err = l.recount(ctx, tx, u.id, 1, `UPDATE spend SET used = used + 1, use_limit = $2, keep_until = $3
+		if err != nil {
+			return fmt.Errorf("taking a use: %w", err)
+		}
+		if n == 1 {
+			return l.first(ctx, tx, r, u)
+		}
+		err = l.recount(ctx, tx, u.id, 1, `UPDATE spend SET used = used + 1, use_limit = $2, keep_until = $3
  WHERE id = $1 AND used < $2 RETURNING used, mac`, u.limit, u.keepUntil)
-	if errors.Is(err, sql.ErrNoRows) {
-		return fault.New(fault.Unauthenticated, "ledger.Begin", Refused, errors.New("the credential has no use left"))
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
 	}
-	return err
+	return fault.New(fault.Unauthenticated, "ledger.Begin", Refused, errors.New("the credential has no use left"))
+}
+
+// first tells whether this can be the first use of the credential that r spends.
+func (l *Ledger) first(ctx context.Context, tx store.Tx, r *row, u use) error {
+	var serial string
+	err := tx.QueryRow(ctx, `SELECT serial FROM entry WHERE spend_key = $1 AND keep_until > $2 AND state <> 3 LIMIT 1`,
+		r.spendKey, r.createdAt).Scan(&serial)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("looking for earlier uses: %w", err)
+	}
+	return alteredError{what: fmt.Sprintf("the count of uses of credential %x is gone, which serial %s was issued on", u.id, serial)}
 }
 
 // giveBack returns the use that r took: a token's, which can be offered again. A one-time
@@ -60,7 +77,14 @@ func (l *Ledger) giveBack(ctx context.Context, tx store.Tx, r *row) error {
 	}
 	for _, id := range spendIDs(a.GetSpend()) {
 		err := l.recount(ctx, tx, id, -1, `UPDATE spend SET used = used - 1 WHERE id = $1 AND used > 0 RETURNING used, mac`)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) { // what was purged is needed by nobody
+		var altered alteredError
+		switch {
+		case errors.As(err, &altered): // the transaction goes on: leave it as it was
+			if _, undo := tx.Exec(ctx, `UPDATE spend SET used = used + 1 WHERE id = $1`, id); undo != nil {
+				return fmt.Errorf("leaving a count as it was: %w", undo)
+			}
+			return err
+		case err != nil && !errors.Is(err, sql.ErrNoRows): // what was purged is needed by nobody
 			return err
 		}
 	}
@@ -80,7 +104,7 @@ func (l *Ledger) recount(ctx context.Context, tx store.Tx, id []byte, step int64
 	case err != nil:
 		return fmt.Errorf("counting a use: %w", err)
 	case !hmac.Equal(mac, l.spendMAC(id, used-step)):
-		return alteredError{what: "the count of a credential's uses, id " + hex.EncodeToString(id)}
+		return alteredError{what: fmt.Sprintf("the count of uses of credential %x does not carry its MAC", id)}
 	}
 	if _, err := tx.Exec(ctx, `UPDATE spend SET mac = $2 WHERE id = $1`, id, l.spendMAC(id, used)); err != nil {
 		return fmt.Errorf("counting a use: %w", err)

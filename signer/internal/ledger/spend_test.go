@@ -76,7 +76,7 @@ func TestGivenBackAndTaken(t *testing.T) {
 
 func TestBudget(t *testing.T) {
 	each(t, func(t *testing.T, l *lab) {
-		l.budgets = []ledger.Budget{{Name: "label device", PerHour: 4}, {Name: "validator key v1", PerHour: 100}}
+		l.budgets = []ledger.Budget{ledger.LabelBudget("device", 4), ledger.KeyBudget("v1", 100)}
 		l.pass(30 * time.Minute) // half past twelve
 		asks := make([]ask, 64)
 		for i := range asks {
@@ -115,22 +115,83 @@ func TestBudget(t *testing.T) {
 
 func TestPurge(t *testing.T) {
 	each(t, func(t *testing.T, l *lab) {
-		l.budgets = []ledger.Budget{{Name: "label device", PerHour: 4}}
+		l.budgets = []ledger.Budget{ledger.LabelBudget("device", 4)}
 		short, long := l.ask(), l.ask()
 		short.token, long.token, long.keep = "short", "long", 5*time.Hour
+		purge := func(at time.Time, want int64) {
+			t.Helper()
+			if n, err := l.ledger.Purge(t.Context(), at); n != want || err != nil {
+				t.Errorf("%d deleted, not %d: %v", n, want, err)
+			}
+		}
+		purge(l.now().AddDate(1, 0, 0), 0) // an empty ledger
 		l.mustIssue(short)
 		l.mustIssue(long)
-		if n, err := l.ledger.Purge(t.Context(), l.now()); n != 0 || err != nil {
-			t.Errorf("%d deleted at once, %v", n, err)
-		}
+		purge(l.now(), 0)
+		// A clock that is ahead deletes nothing that would be missed when it is right.
+		purge(l.now().AddDate(1, 0, 0), 0)
 		l.pass(2*time.Hour + time.Minute)
-		if n, err := l.ledger.Purge(t.Context(), l.now()); n != 1 || err != nil {
-			t.Errorf("%d deleted, %v", n, err)
-		}
-		if spend, budget := l.number("SELECT count(*) FROM spend"), l.number("SELECT count(*) FROM budget"); spend != 1 || budget != 0 {
+		purge(l.now(), 0) // nobody has held this time against another clock
+		third := l.ask()
+		third.token = "third"
+		l.mustIssue(third)
+		purge(l.now(), 1)
+		if spend, budget := l.number("SELECT count(*) FROM spend"), l.number("SELECT count(*) FROM budget"); spend != 2 || budget != 1 {
 			t.Errorf("%d counts and %d budgets left", spend, budget)
 		}
 		long.key = newKey(t)
 		l.mustRefuse(long, fault.Unauthenticated)
+	})
+}
+
+// Whoever deletes a count gives nobody another use: the ledger's rows tell of the earlier.
+func TestDeletedCount(t *testing.T) {
+	each(t, func(t *testing.T, l *lab) {
+		a := l.ask()
+		l.mustIssue(a)
+		l.exec("DELETE FROM spend")
+		again := a
+		again.key = newKey(t)
+		l.mustRefuse(again, fault.Internal)
+		if !strings.Contains(l.told(), "is gone") {
+			t.Error("nobody is told")
+		}
+		// When it has ended, its count may go, and a credential of the same name is a new one.
+		l.pass(a.keep + time.Second)
+		l.mustIssue(again)
+	})
+}
+
+// What failed takes nothing from the budgets: an outage of the key must not go on when it is
+// over.
+func TestFailedGivesBudgetsBack(t *testing.T) {
+	each(t, func(t *testing.T, l *lab) {
+		l.budgets = []ledger.Budget{ledger.LabelBudget("device", 2), ledger.KeyBudget("v1", 3)}
+		a := l.ask()
+		for range 5 {
+			v, _ := begin(t, l, a)
+			if err := l.ledger.Failed(t.Context(), v, errors.New("no key")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.mustIssue(a)
+	})
+}
+
+// An intent whose count was altered is ended all the same, with an alarm: it must not be
+// looked at again and again, and its serial number belongs on the list.
+func TestAlteredCountKeepsNothingOpen(t *testing.T) {
+	each(t, func(t *testing.T, l *lab) {
+		v, _ := begin(t, l, l.ask())
+		l.exec("UPDATE spend SET mac = NULL")
+		if err := l.ledger.Abandon(t.Context(), v, errors.New("too late")); !errors.Is(err, fault.Internal) {
+			t.Errorf("answered %v", err)
+		}
+		if failed := l.number("SELECT count(*) FROM entry WHERE state = 3 AND revoked_at IS NOT NULL"); failed != 1 {
+			t.Errorf("%d given up", failed)
+		}
+		if !strings.Contains(l.told(), "ledger.altered") {
+			t.Error("nobody is told")
+		}
 	})
 }

@@ -131,7 +131,7 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 	ops.Check("audit chain", true, p.state.Chain().Check)
 	ops.Check("audit checkpoints", false, p.keeper.Check)
 	ops.Check("audit stream", false, p.stream.Check)
-	ops.Check("clock", false, p.clock.Check)
+	ops.Check("clock", true, p.clock.Check)
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err

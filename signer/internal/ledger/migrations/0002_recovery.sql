@@ -13,3 +13,6 @@ CREATE TABLE budget (
 CREATE INDEX entry_open ON entry (lease_until) WHERE state = 1;
 
 CREATE INDEX spend_keep ON spend (keep_until);
+
+-- Whether a credential without a count has been used.
+CREATE INDEX entry_spend ON entry (spend_key, keep_until) WHERE spend_key IS NOT NULL;
