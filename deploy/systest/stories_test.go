@@ -65,7 +65,7 @@ func TestStories(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"stack": stackCommand, "token": tokenCommand, "post": postCommand, "status": statusCommand,
 			"replace": replaceCommand, "sql": sqlCommand,
-			"text":    textCommand, "postgres": func(ts *testscript.TestScript, neg bool, args []string) {
+			"text": textCommand, "postgres": func(ts *testscript.TestScript, neg bool, args []string) {
 				if neg || len(args) != 1 {
 					ts.Fatalf("usage: postgres VAR")
 				}

@@ -25,6 +25,9 @@ var ErrRolledBack = errors.New("the audit chain was set back")
 // somebody without the MAC key.
 var ErrTampered = errors.New("the audit chain was tampered with")
 
+// wayOut is what whoever runs a service that meets such a chain can do.
+const wayOut = "run 'audit verify' to see it, and 'audit accept' once it is understood"
+
 // KeySize is the size of a chain's MAC key in octets.
 const KeySize = 32
 
@@ -126,7 +129,7 @@ func (c *Chain) Committed(e Entry) {
 	}
 }
 
-// Check says why nothing can be recorded any more. It is a readiness check.
+// Check says why nothing can be recorded any more, and the way out. It is a readiness check.
 func (c *Chain) Check(context.Context) error {
 	_, err := c.known()
 	return err
@@ -159,7 +162,7 @@ func (c *Chain) fail(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken == nil {
-		c.broken = fmt.Errorf("nothing can be recorded any more: %w", err)
+		c.broken = fmt.Errorf("nothing can be recorded any more: %w: %s", err, wayOut)
 		c.call()
 	}
 	return c.broken

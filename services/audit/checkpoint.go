@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -114,6 +115,17 @@ func parseHash(to *[sha256.Size]byte, text string) error {
 // checkpointLine is a checkpoint on a line of its own.
 type checkpointLine struct {
 	Checkpoint *Checkpoint `json:"checkpoint"`
+}
+
+// insert writes c into the database, unless somebody else has signed the same record, or has
+// gone on from the same checkpoint.
+func (c Checkpoint) insert(ctx context.Context, tx Transaction) (first bool, err error) {
+	n, err := tx.Exec(ctx, `INSERT INTO audit_checkpoint (`+checkpointColumns+`) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
+		c.Seq, c.Previous, c.Hash[:], c.At.UnixMicro(), c.Signature)
+	if err != nil {
+		return false, fmt.Errorf("writing an audit checkpoint: %w", err)
+	}
+	return n == 1, nil
 }
 
 // save writes c alone into the file, in place of an older one, and returns when it is on

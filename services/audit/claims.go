@@ -128,6 +128,9 @@ func (v *verification) settle(c claim, there view) {
 		v.wrong(c.seq, fmt.Sprintf("record %d is missing, which a known checkpoint of %s signs", c.seq, at))
 	case hash != c.hash && v.named(*c.checkpoint):
 		v.wrong(c.seq, fmt.Sprintf("record %d is not the one that a known checkpoint of %s signs", c.seq, at))
+	case hash != c.hash && v.restart(c.seq) > 0:
+		first := max(c.checkpoint.Previous+1, v.restart(c.seq))
+		v.wrong(first, fmt.Sprintf("the records %d to %d that a known checkpoint of %s signs were cut off, before 'audit accept' went on with record %d", first, c.seq, at, v.restart(c.seq)))
 	case hash != c.hash:
 		v.wrong(c.checkpoint.Previous+1, fmt.Sprintf("the records %d to %d are not those that a known checkpoint of %s signs", c.checkpoint.Previous+1, c.seq, at))
 	case !asserted:
@@ -143,9 +146,28 @@ func (v *verification) settleLine(c, there position) {
 		v.exported = max(v.exported, c.seq)
 	case there.seq == 0:
 		v.wrong(c.seq, fmt.Sprintf("record %d is missing, which was exported", c.seq))
+	case there.hash != c.hash && v.restart(c.seq) > 0 && !v.damaged(c.seq):
+		v.wrong(c.seq, fmt.Sprintf("record %d was cut off, before 'audit accept' went on with record %d: another one was exported", c.seq, v.restart(c.seq)))
 	case there.hash != c.hash:
 		v.wrong(c.seq, fmt.Sprintf("record %d was altered: another one was exported", c.seq))
 	}
+}
+
+// restart returns the last record, up to seq, with which an Accept went on, and 0 where there
+// is none. From there on a chain that was cut has other records than before. Without the MAC
+// key they could as well have been altered.
+func (v *verification) restart(seq int64) int64 {
+	for _, accepted := range slices.Backward(v.accepted) {
+		if accepted <= seq && v.Chain != nil {
+			return accepted
+		}
+	}
+	return 0
+}
+
+// damaged tells whether something is wrong with the record itself.
+func (v *verification) damaged(seq int64) bool {
+	return slices.ContainsFunc(v.inside, func(p Problem) bool { return p.Seq == seq })
 }
 
 // lost says that records behind the end are known from elsewhere.

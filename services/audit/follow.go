@@ -54,6 +54,9 @@ func page(ctx context.Context, db Database, after, end int64, each func(*row)) (
 // follower goes along the chain, record by record.
 type follower struct {
 	position
+	// stored is the hash of the record before as it lies in the database, where that record
+	// was altered another one than hash.
+	stored [sha256.Size]byte
 	// linked says that the hash of the record before is known.
 	linked bool
 	// sealed says that the records have MACs from here on.
@@ -68,7 +71,7 @@ type follower struct {
 // follow returns a follower that stands at a place in the chain. Without a chain's key it
 // looks at no MAC.
 func follow(c *Chain, from position, sealed bool) *follower {
-	f := &follower{position: from, linked: true, sealed: sealed, linker: sha256.New()}
+	f := &follower{position: from, stored: from.hash, linked: true, sealed: sealed, linker: sha256.New()}
 	if c != nil {
 		f.sealer = hmac.New(sha256.New, c.recordKey)
 	}
@@ -124,18 +127,25 @@ func (f *follower) look(r *row) string {
 func (f *follower) step(r *row) (follows, sealed bool) {
 	follows = len(r.hash) == sha256.Size
 	if f.linked {
-		link(f.linker, f.link[:0], f.hash[:], r.seq, r.record)
-		follows = follows && bytes.Equal(f.link[:], r.hash)
+		// Whoever goes on behind a record whose hash was altered goes on from what is there.
+		follows = follows && (f.joins(f.stored, r) || f.joins(f.hash, r))
 	}
+	f.stored = fixed(r.hash)
 	sealed = f.sealer == nil || len(r.mac) == 0 && !f.sealed || f.made(r.mac, r.seq, r.hash)
 	f.sealed = f.sealed || len(r.mac) > 0
 	if !follows && f.sealer != nil && f.linked && !sealed && f.made(r.mac, r.seq, f.link[:]) {
 		f.hash = f.link // the hash was altered, neither the text nor the MAC
 		return false, true
 	}
-	copy(f.hash[:], r.hash)
-	f.linked = true
+	f.hash, f.linked = f.stored, true
 	return follows, sealed
+}
+
+// joins tells whether the hash of r follows from its text and the hash before it, and leaves
+// the one that would in f.link.
+func (f *follower) joins(before [sha256.Size]byte, r *row) bool {
+	link(f.linker, f.link[:0], before[:], r.seq, r.record)
+	return bytes.Equal(f.link[:], r.hash)
 }
 
 // made tells whether mac is that of a record with this hash.
@@ -145,31 +155,26 @@ func (f *follower) made(mac []byte, seq int64, hash []byte) bool {
 
 // recordTime reads the time out of a record's text, whose first member it is.
 func recordTime(text []byte) (time.Time, bool) {
-	rest, ok := bytes.CutPrefix(text, []byte(`{"time":"`))
+	text, _, ok := cutTime(text)
 	if !ok {
 		return time.Time{}, false
 	}
-	end := bytes.IndexByte(rest[:min(len(rest), len(time.RFC3339Nano)+1)], '"')
-	if end < 0 {
-		return time.Time{}, false
-	}
-	t, err := time.Parse(time.RFC3339Nano, string(rest[:end]))
+	t, err := time.Parse(time.RFC3339Nano, string(text))
 	return t, err == nil
 }
 
-// NewestTime returns the time of the newest record, or the zero time when there is none.
-func NewestTime(ctx context.Context, db Database) (newest time.Time, err error) {
-	err = db.Read(ctx, func(ctx context.Context, tx Transaction) error {
-		newest = time.Time{}
-		var at int64
-		found, err := one(tx.QueryRow(ctx, `SELECT at FROM audit_record ORDER BY seq DESC LIMIT 1`), &at)
-		if found {
-			newest = time.UnixMicro(at).UTC()
-		}
-		return err
-	})
-	if err != nil {
-		return time.Time{}, fmt.Errorf("reading the time of the newest audit record: %w", err)
+// cutTime returns the text of a record's time and what stands behind it.
+func cutTime(text []byte) (at, rest []byte, ok bool) {
+	text, ok = bytes.CutPrefix(text, []byte(`{"time":"`))
+	end := bytes.IndexByte(text[:min(len(text), len(time.RFC3339Nano)+1)], '"')
+	if !ok || end < 0 {
+		return nil, nil, false
 	}
-	return newest, nil
+	return text[:end], text[end+1:], true
+}
+
+// isAcceptance tells whether a record is one of Accept, by the member behind its time.
+func isAcceptance(text []byte) bool {
+	_, rest, _ := cutTime(text)
+	return bytes.HasPrefix(rest, []byte(`,"event":"`+acceptedEvent+`",`))
 }

@@ -120,37 +120,57 @@ func fixed(hash []byte) (h [sha256.Size]byte) {
 	return h
 }
 
-// keep makes a checkpoint when there is something new.
+// keep makes a checkpoint when there is something new. A chain that cannot be trusted is
+// broken for good.
 func (k *Keeper) keep(ctx context.Context) error {
-	known, err := k.Chain.known() // before the look: the database must not lack any of it
+	v, err := k.inspect(ctx)
+	if errors.Is(err, ErrTampered) || errors.Is(err, ErrRolledBack) {
+		return k.Chain.fail(err)
+	}
 	if err != nil {
 		return err
 	}
-	k.mu.Lock()
-	saved := k.saved
-	k.mu.Unlock()
-	v, err := look(ctx, k.DB, saved.Seq, known.seq)
-	if err != nil {
-		return err
-	}
-	if err := k.compare(v, saved); err != nil {
-		return err
-	}
-	if err := k.read(ctx, v); err != nil {
-		return err
-	}
-	if hash, ok := v.hashes[known.seq]; known.seq > 0 && (!ok || hash != known.hash) {
-		return fmt.Errorf("%w: the database ends at record %d and lacks record %d as this process knows it", ErrRolledBack, v.head.seq, known.seq)
-	}
-	if v.newest.Seq > saved.Seq { // another process made it, or this one could not save it
+	if v.newest.Seq > k.known().Seq { // another process made it, or this one could not save it
 		if err := k.save(v.newest); err != nil {
 			return err
 		}
 	}
 	if v.head.seq == v.newest.Seq {
+		k.Chain.Committed(Entry{Seq: v.head.seq, Hash: v.head.hash})
 		return nil
 	}
 	return k.sign(ctx, v)
+}
+
+// known returns the checkpoint in the file.
+func (k *Keeper) known() Checkpoint {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.saved
+}
+
+// inspect looks at what the checkpoint in the file says, and at all that came since the
+// newest one.
+func (k *Keeper) inspect(ctx context.Context) (view, error) {
+	known, err := k.Chain.known() // before the look: the database must not lack any of it
+	if err != nil {
+		return view{}, err
+	}
+	saved := k.known()
+	v, err := look(ctx, k.DB, saved.Seq, known.seq)
+	if err != nil {
+		return view{}, err
+	}
+	if err := k.compare(v, saved); err != nil {
+		return view{}, err
+	}
+	if err := k.read(ctx, v); err != nil {
+		return view{}, err
+	}
+	if hash, ok := v.hashes[known.seq]; known.seq > 0 && (!ok || hash != known.hash) {
+		return view{}, fmt.Errorf("%w: the database ends at record %d and lacks record %d as this process knows it", ErrRolledBack, v.head.seq, known.seq)
+	}
+	return v, nil
 }
 
 // compare says what in the view contradicts the checkpoint in the file, or itself.
@@ -211,16 +231,16 @@ func (k *Keeper) sign(ctx context.Context, v view) error {
 	c := Checkpoint{
 		Seq: v.head.seq, Previous: v.newest.Seq, Hash: v.head.hash, At: k.Now().UTC().Truncate(time.Microsecond),
 	}.sign(k.Chain.signingKey)
-	var n int64
+	var first bool
 	err := k.DB.Write(ctx, func(ctx context.Context, tx Transaction) (err error) {
-		n, err = tx.Exec(ctx, `INSERT INTO audit_checkpoint (`+checkpointColumns+`) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
-			c.Seq, c.Previous, c.Hash[:], c.At.UnixMicro(), c.Signature)
+		first, err = c.insert(ctx, tx)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("writing an audit checkpoint: %w", err)
+		return err
 	}
-	if n == 0 {
+	if !first {
+		k.Chain.Committed(Entry{Seq: c.Seq, Hash: c.Hash})
 		return nil
 	}
 	if _, err := k.Stream.enqueue(checkpointLine{&c}); err != nil {

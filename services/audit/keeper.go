@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -33,7 +32,8 @@ type KeeperConfig struct {
 	// Stream gets every checkpoint that this Keeper makes, on a line of its own.
 	Stream *Stream
 	// File gets the newest checkpoint. It lies outside of the database and is this process's
-	// own: that it is ahead of the database is how a restored one is found.
+	// own, for which it locks FILE.lock: that it is ahead of the database is how a restored
+	// one is found.
 	File string
 	// Log hears of an altered chain and of checkpoints that could not be made.
 	Log *slog.Logger
@@ -47,14 +47,18 @@ type KeeperConfig struct {
 type Keeper struct {
 	KeeperConfig
 
+	lock *os.File // of File; nil between a Run and the next, which do not overlap
+
 	mu    sync.Mutex
 	saved Checkpoint // guarded by mu; the one in File, the zero value when there is none
 	good  time.Time  // guarded by mu; when the chain was last found whole
 	told  bool       // guarded by mu; the log has been told of a chain that is broken
 }
 
-// NewKeeper returns the keeper of a chain. When the database lacks the record of the
-// checkpoint in File, or has another one, the error wraps ErrRolledBack.
+// NewKeeper returns the keeper of a chain, which has looked at all that is newer than the
+// last checkpoint and has signed it. The error wraps ErrRolledBack when the database lacks
+// the record of the checkpoint in File, or has another one, and ErrTampered when what came
+// since is not what was recorded. Another process that uses File is an error too.
 func NewKeeper(ctx context.Context, c KeeperConfig) (*Keeper, error) {
 	if c.DB == nil || c.Chain == nil || c.Stream == nil || c.File == "" || c.Log == nil {
 		return nil, errors.New("a keeper of audit checkpoints needs a database, a chain, a stream, a file and a log")
@@ -62,26 +66,13 @@ func NewKeeper(ctx context.Context, c KeeperConfig) (*Keeper, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	if _, err := os.Stat(filepath.Dir(c.File)); err != nil {
-		return nil, fmt.Errorf("looking for the folder of the audit checkpoint: %w", err)
-	}
-	k := &Keeper{KeeperConfig: c, good: c.Now()}
-	saved, exists, err := ReadCheckpoint(c.File, c.Chain.Public())
-	if err != nil {
+	k := &Keeper{KeeperConfig: c}
+	if err := k.open(); err != nil {
 		return nil, err
 	}
-	v, err := look(ctx, c.DB, saved.Seq)
-	if err != nil {
-		return nil, err
+	if err := k.begin(ctx); err != nil {
+		return nil, errors.Join(err, k.close())
 	}
-	if exists {
-		if err := v.holds(saved, c.File); err != nil {
-			return nil, err
-		}
-		k.saved = saved
-		c.Chain.covered(saved.Seq)
-	}
-	c.Chain.Committed(Entry{Seq: v.head.seq, Hash: v.head.hash})
 	if c.Metrics != nil {
 		c.Metrics.NewGauge("estuary_audit_tampered", func() float64 {
 			if _, err := c.Chain.known(); err != nil {
@@ -93,10 +84,37 @@ func NewKeeper(ctx context.Context, c KeeperConfig) (*Keeper, error) {
 	return k, nil
 }
 
+// open takes the lock of the file, unless it has it.
+func (k *Keeper) open() (err error) {
+	if k.lock == nil {
+		k.lock, err = lockFile(k.File)
+	}
+	return err
+}
+
+// close gives it free.
+func (k *Keeper) close() error {
+	err := k.lock.Close()
+	k.lock = nil
+	return err
+}
+
+// begin makes the first round.
+func (k *Keeper) begin(ctx context.Context) error {
+	saved, exists, err := ReadCheckpoint(k.File, k.Chain.Public())
+	if err != nil {
+		return err
+	}
+	if exists {
+		k.Chain.covered(saved.Seq)
+	}
+	k.saved, k.good = saved, k.Now()
+	return k.keep(ctx)
+}
+
 // holds tells whether the database still has the record of a checkpoint that lay in a file.
 func (v view) holds(saved Checkpoint, file string) error {
-	const advice = "it was set back, or it is another database. Credentials that were used since then could be used again. " +
-		"If this is a restore that you wanted, move the file away"
+	const advice = "it was set back, or it is another database. Credentials that were used since then could be used again, also after a restore that you wanted"
 	at := saved.At.Format(time.RFC3339)
 	switch hash, ok := v.hashes[saved.Seq]; {
 	case !ok && v.head.seq < saved.Seq:
@@ -109,12 +127,17 @@ func (v view) holds(saved Checkpoint, file string) error {
 	return nil
 }
 
-// Run makes checkpoints until ctx ends, and a last one then. It looks at once, then every
-// minute and whenever a thousand records have come. What cannot be done now is logged and
-// tried again; an altered chain is looked at no further.
-func (k *Keeper) Run(ctx context.Context) error {
+// Run makes checkpoints until ctx ends, and a last one then, and gives the lock of the file
+// free. It looks every minute and whenever a thousand records have come. What cannot be done
+// now is logged and tried again; an altered chain is looked at no further. There is one Run
+// at a time.
+func (k *Keeper) Run(ctx context.Context) (err error) {
+	if err := k.open(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, k.close()) }()
 	wake := k.Chain.wake
-	for wait := time.Duration(0); ctx.Err() == nil; {
+	for wait := keepTime; ctx.Err() == nil; {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -144,9 +167,6 @@ func (k *Keeper) last(ctx context.Context) {
 func (k *Keeper) round(ctx context.Context) error {
 	now := k.Now()
 	err := k.keep(ctx)
-	if errors.Is(err, ErrTampered) || errors.Is(err, ErrRolledBack) {
-		err = k.Chain.fail(err)
-	}
 	_, broken := k.Chain.known()
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -66,36 +66,49 @@ type verification struct {
 	missing  Checkpoint // the highest one whose record is behind the end
 	ahead    Checkpoint // the same of those that are known
 	exported int64      // the highest exported record behind the end
+	accepted []int64    // the records that tell of an Accept
+	inside   []Problem  // those that the database shows by itself
 }
 
 // Verify goes along the whole chain and finds what somebody without the MAC key did to it.
 // Records that were written before there were MACs are good when a checkpoint covers them.
-// It is an error only where the chain, or Lines, cannot be read.
+// What was accepted (see Accept) is found all the same, but not that it was accepted. It is
+// an error only where the chain, or Lines, cannot be read.
 func Verify(ctx context.Context, c VerifyConfig) (Report, error) {
+	v, err := verify(ctx, c)
+	if err != nil {
+		return Report{}, err
+	}
+	return v.Report, nil
+}
+
+// verify returns what Verify has seen besides.
+func verify(ctx context.Context, c VerifyConfig) (*verification, error) {
 	if c.Public == nil && c.Chain != nil {
 		c.Public = c.Chain.Public()
 	}
 	if c.DB == nil || len(c.Public) != ed25519.PublicKeySize {
-		return Report{}, errors.New("verifying an audit chain takes its database, and its MAC key or its public key")
+		return nil, errors.New("verifying an audit chain takes its database, and its MAC key or its public key")
 	}
 	v := &verification{VerifyConfig: c, follower: follow(c.Chain, position{}, false), looked: math.MinInt64}
 	var err error
 	if v.view, err = look(ctx, c.DB); err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	if err := v.records(ctx); err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	v.ending()
 	if err := v.checkpoints(ctx, math.MaxInt64); err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	v.cut(v.missing)
+	v.inside = slices.Clone(v.Problems)
 	if err := v.claims(ctx); err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	v.Last = v.last
-	return v.Report, nil
+	return v, nil
 }
 
 // wrong adds a problem.
@@ -130,7 +143,11 @@ func (v *verification) records(ctx context.Context) error {
 			after = r.seq
 			v.Records++
 			v.bare(r)
+			before := v.Found
 			v.next(r, v.wrong)
+			if v.Found == before && isAcceptance(r.record) {
+				v.accepted = append(v.accepted, r.seq)
+			}
 			v.behind = append(v.behind, position{r.seq, fixed(r.hash)})
 		})
 		if err != nil {

@@ -1,8 +1,8 @@
 // Package auditcmd holds the sub-commands with which an operator looks at an audit chain.
 //
 // signer and validator add them to their own. "audit verify", "audit export" and "audit key"
-// read the database beside the process that uses it, and write nothing; "clock reset" takes
-// the place of that process.
+// read the database beside the process that uses it, and write nothing; "audit accept" and
+// "clock reset" take the place of that process.
 package auditcmd
 
 import (
@@ -40,6 +40,7 @@ const (
 	verifyUsage = "--config FILE [--checkpoint FILE]... [--stream FILE]..."
 	exportUsage = "--config FILE [--after NUMBER]"
 	keyUsage    = "--config FILE"
+	acceptUsage = "--config FILE --reason TEXT"
 	resetUsage  = "--config FILE --reason TEXT"
 )
 
@@ -53,6 +54,7 @@ func Commands(open Opener) []command.Command {
 		{"audit verify", verifyUsage, verify},
 		{"audit export", exportUsage, export},
 		{"audit key", keyUsage, public},
+		{"audit accept", acceptUsage, accept},
 		{"clock reset", resetUsage, reset},
 	} {
 		commands = append(commands, command.Command{
@@ -151,11 +153,19 @@ func lines(files []string) func(yield func(audit.Line, error) bool) {
 	}
 }
 
-func show(out io.Writer, r audit.Report, took time.Duration) error {
+// name prints what is wrong.
+func name(out io.Writer, r audit.Report) error {
 	for _, p := range r.Problems {
 		if _, err := fmt.Fprintln(out, p.What); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func show(out io.Writer, r audit.Report, took time.Duration) error {
+	if err := name(out, r); err != nil {
+		return err
 	}
 	if r.Found > 0 {
 		return fmt.Errorf("the audit chain was tampered with: problems found: %d, records: %d", r.Found, r.Records)
@@ -189,42 +199,5 @@ func public(ctx context.Context, in call) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	_, err = fmt.Fprintln(in.out, base64.StdEncoding.EncodeToString(p.Chain.Public()))
-	return err
-}
-
-// reset makes the machine's time the newest on record, when that one came from a clock that
-// was wrong: time would stand still until then. The audit says who may have done it, and why.
-func reset(ctx context.Context, in call) (err error) {
-	flags := command.Flags()
-	reason := flags.String("reason", "", "")
-	p, err := in.place(ctx, flags, true)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	if *reason == "" {
-		return run.Usagef("give a reason for the audit\nusage: %s", in.usage)
-	}
-	before, err := audit.NewestTime(ctx, p.DB)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	if !before.After(now) {
-		_, err := fmt.Fprintf(in.out, "the newest record is of %s, which is not ahead of the clock: nothing to do\n", before.Format(time.RFC3339))
-		return err
-	}
-	err = p.DB.Write(ctx, func(ctx context.Context, tx audit.Transaction) error {
-		_, err := p.Chain.Append(ctx, tx, audit.Record{
-			Time: now, Event: "clock.reset", Outcome: audit.Success, Actor: "operator", Reason: *reason,
-			Detail: map[string]string{"from": before.Format(time.RFC3339)},
-		})
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("recording the reset: %w", err)
-	}
-	_, err = fmt.Fprintf(in.out, "time goes on from %s instead of %s; start the processes again, with clocks that are right\n",
-		now.UTC().Format(time.RFC3339), before.Format(time.RFC3339))
 	return err
 }

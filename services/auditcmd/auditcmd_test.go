@@ -134,12 +134,57 @@ func TestClockReset(t *testing.T) {
 	if err != nil || !wrote || !strings.Contains(out, "time goes on from") {
 		t.Fatalf("%q, %v", out, err)
 	}
-	newest, err := audit.NewestTime(t.Context(), l.db)
+	newest, err := l.chain.NewestTime(t.Context(), l.db)
 	if err != nil || newest.Before(before) || newest.After(time.Now()) {
 		t.Errorf("the newest record is of %v, %v", newest, err)
 	}
 	exported, _, err := l.run("audit export", "--after", "2")
 	if err != nil || !strings.Contains(exported, `"event":"clock.reset"`) || !strings.Contains(exported, "signer-2 had a bad clock") {
+		t.Errorf("recorded %q, %v", exported, err)
+	}
+}
+
+// A chain that the service refuses is accepted by who gives a reason; what is wrong is shown.
+func TestAccept(t *testing.T) {
+	l := newLab(t)
+	for range 3 {
+		l.add(time.Now())
+	}
+	if out, _, err := l.run("audit accept", "--reason", "x"); err != nil || out != "the service goes on with this chain as it is: nothing to accept\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	alter := func(statement string) {
+		t.Helper()
+		if err := l.db.Write(t.Context(), func(ctx context.Context, tx store.Tx) error {
+			_, err := tx.Exec(ctx, statement)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alter(`UPDATE audit_record SET record = record || ' ' WHERE seq = 2`)
+	if _, _, err := l.run("audit accept"); err == nil || !strings.Contains(err.Error(), "usage: audit accept --config FILE --reason TEXT") {
+		t.Errorf("without a reason: %v", err)
+	}
+	out, wrote, err := l.run("audit accept", "--reason", "a disk that lost a sector")
+	want := "record 2 was altered: its hash does not follow from its text and the record before it\n" +
+		"accepted: the chain ended at record 3 and goes on with record 4; problems found: 1; start the service again\n"
+	if err != nil || !wrote || out != want {
+		t.Errorf("%q, %v", out, err)
+	}
+	if out, _, err := l.run("audit verify"); err == nil || !strings.HasPrefix(out, "record 2 was altered") || !strings.Contains(err.Error(), "problems found: 1, records: 4") {
+		t.Errorf("verified: %q, %v", out, err)
+	}
+	alter(`DELETE FROM audit_record WHERE seq > 2`)
+	alter(`UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit_record WHERE seq = 2)`)
+	out, _, err = l.run("audit accept", "--reason", "the backup of today")
+	for _, text := range []string{"but a checkpoint of ", "records are gone: credentials that were used since then could be used again\naccepted: the chain ended at record 2 and goes on with record 3"} {
+		if err != nil || !strings.Contains(out, text) {
+			t.Errorf("%q, %v, does not say %q", out, err, text)
+		}
+	}
+	exported, _, err := l.run("audit export", "--after", "2")
+	if err != nil || !strings.Contains(exported, `"event":"audit.accepted"`) || !strings.Contains(exported, "the backup of today") {
 		t.Errorf("recorded %q, %v", exported, err)
 	}
 }

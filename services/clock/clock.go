@@ -23,6 +23,9 @@ const (
 	markTime  = 10 * time.Second // the time between two looks at the mark
 )
 
+// standing says what it means that the clock is behind, and the way out.
+const standing = "time stands still until it is set right. If it is the record that is wrong, stop every process of this database and run 'clock reset'"
+
 // Config is what a Clock needs.
 type Config struct {
 	// Mark returns the newest time that is on record, the zero time when there is none.
@@ -94,7 +97,7 @@ func (c *Clock) Steady() bool {
 // Check tells that the clock is more than a minute behind its mark. It is a readiness check.
 func (c *Clock) Check(context.Context) error {
 	if lag, _ := c.state(); lag > tolerance {
-		return fmt.Errorf("the clock is %v behind the newest record: set it right; until then time stands still. If it is the record that is wrong, stop every process of this database and run 'clock reset'", lag.Round(time.Second))
+		return fmt.Errorf("the clock is %v behind the newest record: "+standing, lag.Round(time.Second))
 	}
 	return nil
 }
@@ -130,7 +133,7 @@ func (c *Clock) look(ctx context.Context) error {
 	wall := c.read()
 	late := c.high.Sub(wall) > tolerance
 	if late && !c.behind {
-		c.config.Log.LogAttrs(ctx, slog.LevelWarn, "the clock is behind the newest record: time stands still until it is set right",
+		c.config.Log.LogAttrs(ctx, slog.LevelWarn, "the clock is behind the newest record: "+standing,
 			slog.Time("clock", wall), slog.Time("record", c.high))
 	}
 	c.behind = late

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,10 +32,12 @@ const (
 	pause = 5 * time.Millisecond
 )
 
+// A client that is frozen within a transaction loses its locks before those who wait for
+// them give up.
 var parameters = map[string]string{
 	"statement_timeout":                   "10s",
 	"lock_timeout":                        "5s",
-	"idle_in_transaction_session_timeout": "10s",
+	"idle_in_transaction_session_timeout": "3s",
 }
 
 // server is the engine of a PostgreSQL database that other processes use too.
@@ -57,6 +61,10 @@ func openPostgres(ctx context.Context, c Config) (*DB, error) {
 		}
 	}
 	config.RuntimeParams["application_name"] = c.Holder
+	if !c.ReadOnly && config.ValidateConnect == nil && !choosesServer(c.URL) {
+		// Of several hosts one may be a standby, which lags behind and cannot be written.
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
 	if c.ReadOnly { // who looks through all of it takes longer than who serves
 		config.RuntimeParams["default_transaction_read_only"] = "on"
 		config.RuntimeParams["statement_timeout"] = "0"
@@ -80,6 +88,14 @@ func openPostgres(ctx context.Context, c Config) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("opening the store at %s: %w", config.Host, err), pool.Close())
 	}
 	return db, nil
+}
+
+// choosesServer tells whether the URL says itself which kind of server it means, also when
+// that is any.
+func choosesServer(text string) bool {
+	_, query, _ := strings.Cut(text, "?")
+	values, _ := url.ParseQuery(query) // pgx has read it, and has told what is wrong with it
+	return values.Has("target_session_attrs")
 }
 
 // checkTLS refuses a way to another machine on which somebody else could read the rows, or

@@ -130,7 +130,7 @@ func TestServerSettings(t *testing.T) {
 	db := storetest.Open(t, storetest.Postgres(t)+"&lock_timeout=1234")
 	for name, want := range map[string]string{
 		"transaction_isolation": "read committed", "statement_timeout": "10s", "lock_timeout": "1234ms",
-		"idle_in_transaction_session_timeout": "10s", "application_name": "storetest", "fsync": "on", "synchronous_commit": "on",
+		"idle_in_transaction_session_timeout": "3s", "application_name": "storetest", "fsync": "on", "synchronous_commit": "on",
 	} {
 		var got string
 		err := db.Write(t.Context(), func(ctx context.Context, tx store.Tx) error {

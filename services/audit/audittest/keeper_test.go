@@ -82,31 +82,37 @@ func TestKeeper(t *testing.T) {
 	})
 }
 
+// wayOut is what every error says that stops a service.
+const wayOut = ": run 'audit verify' to see it, and 'audit accept' once it is understood"
+
+// stops are the alterations of history that stop the service.
+var stops = map[string]struct {
+	do   []string
+	from int64
+	what string
+}{
+	"text":             {do: []string{flip + "28"}, what: "record 28 was altered"},
+	"text, recomputed": {do: []string{flip + "28"}, from: 28, what: "record 28 was altered"},
+	"deleted":          {do: []string{`DELETE FROM audit_record WHERE seq = 27`}, what: "record 27 is missing"},
+	"MAC":              {do: []string{`UPDATE audit_record SET mac = NULL WHERE seq = 29`}, what: "record 29 was altered: it has no MAC"},
+	"cut":              {do: cut, what: "the database ends at record 22"},
+	"cut, all":         {do: cutAll, what: "the database ends at record 22"},
+	"checkpoint":       {do: []string{`DELETE FROM audit_checkpoint WHERE seq = 25`}, what: "the checkpoint of record 25 is missing"},
+	"no MACs":          {do: []string{flip + "28", `UPDATE audit_record SET mac = NULL WHERE seq > 25`}, from: 28, what: "record 26 was altered: it has no MAC"},
+	"forged": {do: []string{`INSERT INTO audit_checkpoint (seq, previous, hash, at, signature)
+ SELECT 30, 25, (SELECT hash FROM audit_record WHERE seq = 30), at, signature FROM audit_checkpoint WHERE seq = 25`}, what: "the checkpoint of record 30 is not signed"},
+	"signature": {do: []string{`UPDATE audit_checkpoint SET signature = (SELECT signature FROM audit_checkpoint WHERE seq = 20) WHERE seq = 25`}, what: "the checkpoint of record 25 is not signed"},
+	"head":      {do: []string{`UPDATE audit_head SET hash = (SELECT hash FROM audit_record WHERE seq = 29)`}, what: "another hash than record 30"},
+	"behind":    {do: []string{`INSERT INTO audit_record (seq, at, record, hash) SELECT 31, at, record, mac FROM audit_record WHERE seq = 12`}, what: "record 31 was added"},
+	"empty":     {do: []string{`DELETE FROM audit_record`, `DELETE FROM audit_head`, `DELETE FROM audit_checkpoint`}, what: "the database ends at record 0"},
+}
+
 // What is wrong behind the last checkpoint stops the service, and is named.
 func TestKeeperFindsAlteration(t *testing.T) {
-	cases := map[string]struct {
-		do   []string
-		from int64
-		what string
-	}{
-		"text":             {do: []string{flip + "28"}, what: "record 28 was altered"},
-		"text, recomputed": {do: []string{flip + "28"}, from: 28, what: "record 28 was altered"},
-		"deleted":          {do: []string{`DELETE FROM audit_record WHERE seq = 27`}, what: "record 27 is missing"},
-		"MAC":              {do: []string{`UPDATE audit_record SET mac = NULL WHERE seq = 29`}, what: "record 29 was altered: it has no MAC"},
-		"cut":              {do: cut, what: "the database ends at record 22"},
-		"cut, all":         {do: cutAll, what: "the database ends at record 22"},
-		"checkpoint":       {do: []string{`DELETE FROM audit_checkpoint WHERE seq = 25`}, what: "the checkpoint of record 25 is missing"},
-		"no MACs":          {do: []string{flip + "28", `UPDATE audit_record SET mac = NULL WHERE seq > 25`}, from: 28, what: "record 26 was altered: it has no MAC"},
-		"forged": {do: []string{`INSERT INTO audit_checkpoint (seq, previous, hash, at, signature)
- SELECT 30, 25, (SELECT hash FROM audit_record WHERE seq = 30), at, signature FROM audit_checkpoint WHERE seq = 25`}, what: "the checkpoint of record 30 is not signed"},
-		"signature": {do: []string{`UPDATE audit_checkpoint SET signature = (SELECT signature FROM audit_checkpoint WHERE seq = 20) WHERE seq = 25`}, what: "the checkpoint of record 25 is not signed"},
-		"head":      {do: []string{`UPDATE audit_head SET hash = (SELECT hash FROM audit_record WHERE seq = 29)`}, what: "another hash than record 30"},
-		"behind":    {do: []string{`INSERT INTO audit_record (seq, at, record, hash) SELECT 31, at, record, mac FROM audit_record WHERE seq = 12`}, what: "record 31 was added"},
-		"empty":     {do: []string{`DELETE FROM audit_record`, `DELETE FROM audit_head`, `DELETE FROM audit_checkpoint`}, what: "the database ends at record 0"},
-	}
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, opener func() *store.DB) {
-		l := history(t, opener())
-		for name, c := range cases {
+		l := signed(t, opener())
+		for name, c := range stops {
 			t.Run(name, func(t *testing.T) {
 				undo := l.snapshot(t)
 				defer undo()
@@ -115,6 +121,7 @@ func TestKeeperFindsAlteration(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				l.append(t, 5)
 				l.exec(t, c.do...)
 				if c.from > 0 {
 					l.recompute(t, c.from)
@@ -123,12 +130,45 @@ func TestKeeperFindsAlteration(t *testing.T) {
 				l.log.Reset()
 				l.round(t, k)
 				for who, err := range map[string]error{"Check": k.Check(t.Context()), "Append": l.try(t.Context())} {
-					if !errors.Is(err, audit.ErrTampered) && !errors.Is(err, audit.ErrRolledBack) || !strings.Contains(err.Error(), c.what) {
-						t.Errorf("%s: %v", who, err)
-					}
+					l.stopped(t, who, c.what, err)
 				}
-				if l.count(t) != before || l.measured() != "estuary_audit_tampered 1" || strings.Count(l.log.String(), "level=ERROR") != 1 {
+				if l.count(t) != before || l.measured() != "estuary_audit_tampered 1" || strings.Count(l.log.String(), "level=ERROR") != 1 || !strings.Contains(l.log.String(), wayOut) {
 					t.Errorf("%d checkpoints, not %d; %s; %s", l.count(t), before, l.measured(), l.log)
+				}
+			})
+		}
+	})
+}
+
+// stopped expects the error of a chain that cannot be trusted.
+func (*lab) stopped(t *testing.T, who, what string, err error) {
+	t.Helper()
+	if !errors.Is(err, audit.ErrTampered) && !errors.Is(err, audit.ErrRolledBack) || !strings.Contains(err.Error(), what) || !strings.HasSuffix(err.Error(), wayOut) {
+		t.Errorf("%s: %v, want %q", who, err, what)
+	}
+}
+
+// It stops the start as well: nothing is served on it, and nothing is signed.
+func TestKeeperRefusesAlteration(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, opener func() *store.DB) {
+		l := history(t, opener())
+		for name, c := range stops {
+			t.Run(name, func(t *testing.T) {
+				undo := l.snapshot(t)
+				defer undo()
+				l.exec(t, c.do...)
+				if c.from > 0 {
+					l.recompute(t, c.from)
+				}
+				before := l.count(t)
+				for range 2 { // the first one lets the file go
+					l.restart(t)
+					_, err := l.keeper(t.Context())
+					l.stopped(t, "NewKeeper", c.what, err)
+				}
+				if l.count(t) != before || l.saved(t, l.file) != 25 {
+					t.Errorf("%d checkpoints, not %d; %d in the file", l.count(t), before, l.saved(t, l.file))
 				}
 			})
 		}
@@ -145,16 +185,18 @@ func TestKeeperRefusesOlderDatabase(t *testing.T) {
 		if !errors.Is(err, audit.ErrRolledBack) {
 			t.Fatal(err)
 		}
-		for _, part := range []string{"the database ends at record 22", "the checkpoint of 2026-11-22T12:00:20Z in " + l.file + " says 25", "could be used again", "move the file away"} {
+		for _, part := range []string{"the database ends at record 22", "the checkpoint of 2026-11-22T12:00:20Z in " + l.file + " says 25", "could be used again", wayOut} {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("does not say %q: %v", part, err)
 			}
 		}
+		l.restart(t)
 		l.append(t, 3) // as long as before, with another record 25
 		l.restart(t)
 		if _, err := l.keeper(t.Context()); !errors.Is(err, audit.ErrRolledBack) || !strings.Contains(err.Error(), "record 25 of the database is not the one") {
 			t.Error(err)
 		}
+		l.restart(t)
 		if err := os.Rename(l.file, l.file+".away"); err != nil {
 			t.Fatal(err)
 		}
@@ -205,15 +247,22 @@ func TestKeeperCannotWrite(t *testing.T) {
 	if _, err := l.keeper(t.Context()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without the file's folder: %v", err)
 	}
-	if err := os.Mkdir(filepath.Dir(l.file), 0o700); err != nil {
+	if err := os.MkdirAll(l.file+".new/full", 0o700); err != nil {
 		t.Fatal(err)
 	}
 	l.append(t, 1)
+	if _, err := l.keeper(t.Context()); err == nil || !strings.Contains(err.Error(), "saving the audit checkpoint") {
+		t.Errorf("without room for the file: %v", err)
+	}
+	if err := os.RemoveAll(l.file + ".new"); err != nil {
+		t.Fatal(err)
+	}
 	k, err := l.keeper(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Dir(l.file)); err != nil {
+	l.append(t, 1)
+	if err := os.RemoveAll(filepath.Dir(l.file)); err != nil {
 		t.Fatal(err)
 	}
 	l.round(t, k)
@@ -221,14 +270,14 @@ func TestKeeperCannotWrite(t *testing.T) {
 		t.Errorf("at once: %v, %s", err, l.log)
 	}
 	l.pass(5*time.Minute + time.Second)
-	if err := k.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "at record 1, its newest checkpoint at 0") {
+	if err := k.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "at record 2, its newest checkpoint at 1") {
 		t.Errorf("late: %v", err)
 	}
 	if err := os.Mkdir(filepath.Dir(l.file), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	l.round(t, k)
-	if err := k.Check(t.Context()); err != nil || l.saved(t, l.file) != 1 {
+	if err := k.Check(t.Context()); err != nil || l.saved(t, l.file) != 2 {
 		t.Errorf("again: %v, %d", err, l.saved(t, l.file))
 	}
 	l.pass(time.Hour)
@@ -262,7 +311,7 @@ func TestKeeperRuns(t *testing.T) {
 			synctest.Wait()
 			return l.count(t)
 		}
-		if n := wait(time.Millisecond); n != 1 {
+		if n := l.count(t); n != 1 {
 			t.Errorf("%d at the start", n)
 		}
 		l.append(t, 1)

@@ -43,6 +43,7 @@ func (l *lab) many(t testing.TB, n int) {
 
 // What lies at the border of two pages is seen as well.
 func TestVerifyPages(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, storetest.Open(t, storetest.SQLite(t)))
 	k := l.keep(t)
 	for _, n := range []int{page - 1, 1, 1, page - 2, 1, 10} {
@@ -73,6 +74,7 @@ func TestVerifyPages(t *testing.T) {
 
 // A chain that grows meanwhile is whole, too, also beside what is exported meanwhile.
 func TestVerifyBesideWriters(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, opener func() *store.DB) {
 		l := newLab(t, opener())
 		k, err := l.keeper(t.Context())

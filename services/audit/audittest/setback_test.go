@@ -52,6 +52,7 @@ func TestChainOfMany(t *testing.T) {
 // A process whose database goes back under its feet notices in the transaction that would
 // record something, and records nothing any more, even when the database comes back.
 func TestSetBackWhileRunning(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, opener func() *store.DB) {
 		l := history(t, opener())
 		for name, c := range map[string]struct {
@@ -95,11 +96,12 @@ func TestSetBackWhileRunning(t *testing.T) {
 // sees it.
 func TestSetBackAndLonger(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, opener func() *store.DB) {
-		l := history(t, opener())
+		l := signed(t, opener())
 		k, err := l.keeper(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
+		l.append(t, 5)
 		running := l.chain
 		l.exec(t, `DELETE FROM audit_record WHERE seq > 27`, `UPDATE audit_head SET seq = 27, hash = (SELECT hash FROM audit_record WHERE seq = 27)`)
 		l.chain = newChain(t, 1)

@@ -64,23 +64,20 @@ func start(ctx context.Context, c *config.Config, again func() (*config.Config, 
 
 // openLedger makes the record, its clock and the keeper of its audit.
 func (p *parts) openLedger(ctx context.Context, c *config.Config, db *store.DB, macKey secret.Bytes) error {
-	if err := ledger.Migrate(ctx, db); err != nil {
-		return err
-	}
-	var err error
-	p.clock, err = clock.New(ctx, clock.Config{
-		Mark: func(ctx context.Context) (time.Time, error) { return audit.NewestTime(ctx, db) },
-		Log:  p.log, Metrics: p.set,
-	})
-	if err != nil {
-		return err
-	}
 	name, err := instance(c)
 	if err != nil {
 		return err
 	}
 	p.ledger, err = ledger.New(ctx, ledger.Config{
-		Store: db, MACKey: macKey, Audit: p.stream, Log: p.log, Instance: name, Now: p.clock.Now,
+		Store: db, MACKey: macKey, Audit: p.stream, Log: p.log, Instance: name,
+		Now: func() time.Time { return p.clock.Now() }, // made below, from the ledger's own records
+	})
+	if err != nil {
+		return err
+	}
+	p.clock, err = clock.New(ctx, clock.Config{
+		Mark: func(ctx context.Context) (time.Time, error) { return p.ledger.Chain().NewestTime(ctx, db) },
+		Log:  p.log, Metrics: p.set,
 	})
 	if err != nil {
 		return err

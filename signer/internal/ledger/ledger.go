@@ -84,7 +84,7 @@ func New(ctx context.Context, c Config) (*Ledger, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	if err := Migrate(ctx, c.Store); err != nil {
+	if err := migrate(ctx, c.Store); err != nil {
 		return nil, err
 	}
 	chain, err := audit.NewChain(c.MACKey)
@@ -101,8 +101,8 @@ func New(ctx context.Context, c Config) (*Ledger, error) {
 	}, nil
 }
 
-// Migrate brings the schema of a ledger up to date.
-func Migrate(ctx context.Context, db *store.DB) error {
+// migrate brings the schema up to date.
+func migrate(ctx context.Context, db *store.DB) error {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return fmt.Errorf("reading the ledger's migrations: %w", err)

@@ -80,7 +80,7 @@ func (p *parts) openState(ctx context.Context, c *config.Config, db *store.DB, m
 		return err
 	}
 	p.clock, err = clock.New(ctx, clock.Config{
-		Mark: func(ctx context.Context) (time.Time, error) { return audit.NewestTime(ctx, db) },
+		Mark: func(ctx context.Context) (time.Time, error) { return p.state.Chain().NewestTime(ctx, db) },
 		Log:  p.log, Metrics: p.set,
 	})
 	if err != nil {
