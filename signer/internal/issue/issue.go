@@ -124,6 +124,9 @@ func (i *Issuer) Issue(ctx context.Context, p Prepared) (Certificate, error) {
 	begun, err := i.ledger.Begin(ctx, p.intent)
 	switch {
 	case err != nil:
+		if fault.KindOf(err) == fault.Unavailable && fault.RetryAfter(err) == 0 { // it may have been recorded
+			i.ledger.Release(p.intent.Serial)
+		}
 		return Certificate{}, i.refuse(ctx, p.intent.Record, err)
 	case begun.Repeat != nil:
 		return Certificate{DER: begun.Repeat, Repeated: true}, nil
@@ -137,6 +140,7 @@ func (i *Issuer) Issue(ctx context.Context, p Prepared) (Certificate, error) {
 	failpoint.Here(failpoint.SignerSigned)
 	stored, err := i.ledger.Issued(working, begun.Reservation, der)
 	if err != nil {
+		i.ledger.Release(p.intent.Serial)
 		return Certificate{}, fmt.Errorf("recording the certificate: %w", err)
 	}
 	failpoint.Here(failpoint.SignerIssued)
@@ -153,6 +157,7 @@ func (i *Issuer) giveUp(ctx context.Context, r ledger.Reservation, cause error) 
 		end = i.ledger.Failed
 	}
 	if err := end(ending, r, cause); err != nil {
+		i.ledger.Release(r.Serial())
 		i.log.LogAttrs(ctx, slog.LevelError, "intent left open", slog.Any("error", err))
 	}
 	return cause

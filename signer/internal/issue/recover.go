@@ -75,6 +75,7 @@ func (i *Issuer) end(ctx context.Context, a ledger.Adopted) error {
 	}
 	failpoint.Note(failpoint.SignerSigned, a.Serial)
 	if _, err := i.ledger.Issued(ctx, v, der); err != nil {
+		i.ledger.Release(a.Serial)
 		return fmt.Errorf("ending the intent of serial %s: %w", a.Serial, err)
 	}
 	i.recovered.Inc()

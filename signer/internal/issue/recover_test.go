@@ -204,6 +204,31 @@ func TestAbandons(t *testing.T) {
 	}
 }
 
+// What could not be recorded is ended as soon as it can, without waiting for the lease.
+func TestRecoversWhatItCouldNotRecord(t *testing.T) {
+	l := newLab(t, key.P256, 0)
+	k := newKey(t)
+	r := l.askFor(k)
+	l.key.sign = func(ctx context.Context, tbs []byte) ([]byte, error) {
+		l.key.sign = nil
+		l.exec("INSERT INTO audit_record (seq, at, record, hash) SELECT seq + 1, 0, 'in the way', $1 FROM audit_head", []byte("in the way"))
+		return l.key.Signer.Sign(ctx, tbs)
+	}
+	if _, err := l.issue(t.Context(), gateway, r); !errors.Is(err, fault.Unavailable) {
+		t.Fatalf("answered %v", err)
+	}
+	if err := l.issuer.Recover(t.Context(), false); err == nil || l.entries(intent) != 1 {
+		t.Errorf("while nothing can be recorded: %v, %d open", err, l.entries(intent))
+	}
+	l.exec("DELETE FROM audit_record WHERE record = 'in the way'")
+	if l.recover(false); l.entries(issued) != 1 {
+		t.Fatal("not ended at once")
+	}
+	if got, err := l.again(r, k); err != nil || !got.Repeated {
+		t.Errorf("repeated %v, error %v", got.Repeated, err)
+	}
+}
+
 // While nothing can be recorded the key is left alone.
 func TestRecoversNothingUnrecorded(t *testing.T) {
 	l := newLab(t, key.P256, 0)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,12 +56,15 @@ func (a Adopted) Reservation(record audit.Record) Reservation {
 
 // Adopt takes over intents whose lease has passed and, with own, those that an earlier
 // process of this instance left behind: that one is known to be dead. At most a few at once,
-// so that they are ended within their new lease; none are left when there are none. Each is
-// taken by a compare-and-set under an owner of its own: of several signers one gets it, and
+// so that they are ended within their new lease; none are left when there are none. Those
+// that this process has let go of come first. Each is taken by a compare-and-set under an owner of its own: of several signers one gets it, and
 // whoever had it before, this process included, cannot end it any more. A row that was
 // altered raises the alarm once, and is left alone.
 func (l *Ledger) Adopt(ctx context.Context, own bool) ([]Adopted, error) {
-	var all []Adopted
+	all, err := l.adoptReleased(ctx)
+	if err != nil {
+		return all, err
+	}
 	for after := int64(0); len(all) < adoptAtOnce; {
 		found, err := l.open(ctx, after, own)
 		if err != nil {
@@ -83,6 +88,46 @@ func (l *Ledger) Adopt(ctx context.Context, own bool) ([]Adopted, error) {
 		}
 	}
 	return all, nil
+}
+
+// Release lets go of an intent that this process could not end, or does not know to have
+// recorded, because the ledger did not answer: it need not wait for its lease to pass. serial
+// is that of the intent.
+func (l *Ledger) Release(serial string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.released) < maxTold { // the others wait
+		l.released[serial] = true
+	}
+}
+
+// adoptReleased takes over what this process has let go of.
+func (l *Ledger) adoptReleased(ctx context.Context) (all []Adopted, err error) {
+	l.mu.Lock()
+	serials := slices.Collect(maps.Keys(l.released))
+	l.mu.Unlock()
+	for _, serial := range serials {
+		if len(all) == adoptAtOnce {
+			break
+		}
+		a, err := l.adopt(ctx, serial, false)
+		if err != nil && !errors.Is(err, errNoRow) && !l.wasTold(serial) {
+			return all, fmt.Errorf("taking over the intent of serial %s: %w", serial, err)
+		}
+		if a != nil {
+			all = append(all, *a)
+		}
+		l.mu.Lock()
+		delete(l.released, serial)
+		l.mu.Unlock()
+	}
+	return all, nil
+}
+
+func (l *Ledger) wasReleased(serial string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.released[serial]
 }
 
 // left is an intent that may be adopted.
@@ -151,7 +196,8 @@ func (l *Ledger) adopt(ctx context.Context, serial string, own bool) (*Adopted, 
 func (l *Ledger) mayAdopt(r *row, own bool) bool {
 	lease := store.Time(r.leaseUntil)
 	passed := lease.Before(l.now()) || lease.After(l.now().Add(Lease+maxSkew))
-	return passed || own && strings.HasPrefix(r.owner, l.instance+"/") && !strings.HasPrefix(r.owner, l.owner)
+	ours := strings.HasPrefix(r.owner, l.owner) && l.wasReleased(r.serial)
+	return passed || ours || own && strings.HasPrefix(r.owner, l.instance+"/") && !strings.HasPrefix(r.owner, l.owner)
 }
 
 // wasTold tells whether the alarm has been raised for the row of a serial number.

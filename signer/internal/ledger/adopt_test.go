@@ -107,6 +107,22 @@ func TestAdoptFromItself(t *testing.T) {
 	})
 }
 
+// What a process lets go of need not wait for its lease, for that process alone.
+func TestRelease(t *testing.T) {
+	each(t, func(t *testing.T, l *lab) {
+		late, in := begin(t, l, l.ask())
+		l.mustAdopt(l.ledger, false, 0)
+		l.ledger.Release(late.Serial())
+		l.ledger.Release(strings.Repeat("0", 40)) // was not recorded after all
+		l.mustAdopt(l.open(1), false, 0)
+		l.mustAdopt(l.ledger, false, 1)
+		l.mustAdopt(l.ledger, false, 0)
+		if _, err := l.ledger.Issued(t.Context(), late, certificate(in)); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("the one that let go: %v", err)
+		}
+	})
+}
+
 // Rows that a clock far ahead has dated hold up nobody once it is right.
 func TestRowsOfTheFuture(t *testing.T) {
 	each(t, func(t *testing.T, l *lab) {

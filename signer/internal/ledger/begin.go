@@ -34,6 +34,9 @@ type Reservation struct {
 	record audit.Record
 }
 
+// Serial returns the serial number of the intent.
+func (v Reservation) Serial() string { return v.serial }
+
 // Begun is how Begin ended: with a reservation, or with the certificate of a repeat.
 type Begun struct {
 	// Reservation is the new intent; of no use for a repeat.

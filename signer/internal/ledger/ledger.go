@@ -67,8 +67,9 @@ type Ledger struct {
 	// chance. What it took over has more chance behind another "/".
 	owner string
 
-	mu   sync.Mutex      // guards told
-	told map[string]bool // serial numbers of rows for which the alarm was raised
+	mu       sync.Mutex      // guards told and released
+	told     map[string]bool // serial numbers of rows for which the alarm was raised
+	released map[string]bool // serial numbers of intents that this process let go of
 }
 
 // New opens the ledger in a database, bringing its schema up to date.
@@ -97,7 +98,7 @@ func New(ctx context.Context, c Config) (*Ledger, error) {
 	}
 	return &Ledger{
 		db: c.Store, macKey: c.MACKey, chain: chain, stream: c.Audit, log: c.Log, now: c.Now,
-		instance: c.Instance, owner: c.Instance + "/" + hex.EncodeToString(owner), told: map[string]bool{},
+		instance: c.Instance, owner: c.Instance + "/" + hex.EncodeToString(owner), told: map[string]bool{}, released: map[string]bool{},
 	}, nil
 }
 
