@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+
+	"github.com/estuary-pki/estuary/services/filelock"
 )
 
 // readers is the number of connections of the read-only pool.
@@ -33,8 +35,8 @@ func openSQLite(ctx context.Context, c Config, path string) (*DB, error) {
 		return nil, err
 	}
 	l := &lite{}
-	if l.lock, err = lockFile(path+".lock", c.Holder, c.Now()); err != nil {
-		return nil, fmt.Errorf("opening %s: %w", path, err)
+	if l.lock, err = filelock.Take(path+".lock", c.Holder, c.Now()); err != nil {
+		return nil, fmt.Errorf("opening %s: the store is %w", path, err)
 	}
 	if err := private(ctx, path, c.Log); err != nil {
 		return nil, errors.Join(err, l.lock.Close())

@@ -1,4 +1,7 @@
-package store
+// Package filelock turns the name of a file into an exclusive lock that dies with its process.
+//
+// store takes one for a SQLite file, audit one for a checkpoint file.
+package filelock
 
 import (
 	"errors"
@@ -9,20 +12,26 @@ import (
 	"time"
 )
 
-// lockFile takes the exclusive lock on path for the life of the returned file. The kernel
-// gives it free when the process dies, however it dies; the file itself stays, because
-// removing it would let two processes lock two files of one name.
-//
-// When another process, or this one, has the lock, the error says what that process wrote
-// into the file.
-func lockFile(path, holder string, now time.Time) (*os.File, error) {
+// HeldError says that another process, or this one, has the lock.
+type HeldError struct {
+	// Path is the lock file, By what its holder wrote into it.
+	Path, By string
+}
+
+func (e *HeldError) Error() string { return "in use by " + e.By + " (lock file " + e.Path + ")" }
+
+// Take takes the exclusive lock on path for the life of the returned file, and writes holder,
+// process id and time into it. The kernel gives it free when the process dies, however it
+// dies; the file itself stays, because removing it would let two processes lock two files of
+// one name. A lock that is held is a *HeldError.
+func Take(path, holder string, now time.Time) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock file: %w", err)
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = fmt.Errorf("the store is in use by %s (lock file %s)", owner(path), path)
+		err = &HeldError{Path: path, By: owner(path)}
 	}
 	if err == nil {
 		err = sign(f, holder, now)
