@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/estuary-pki/estuary/services/run"
 )
 
 const (
@@ -105,18 +107,12 @@ func (c *Clock) Check(context.Context) error {
 // Run looks at the mark and at the machine's clock every ten seconds until ctx ends. A mark
 // that cannot be read is logged, and read again.
 func (c *Clock) Run(ctx context.Context) error {
-	tick := time.NewTicker(markTime)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if err := c.look(ctx); err != nil && ctx.Err() == nil {
-				c.config.Log.LogAttrs(ctx, slog.LevelWarn, "clock", slog.Any("error", err))
-			}
+	run.Every(ctx, markTime, func(ctx context.Context) {
+		if err := c.look(ctx); err != nil && ctx.Err() == nil {
+			c.config.Log.LogAttrs(ctx, slog.LevelWarn, "clock", slog.Any("error", err))
 		}
-	}
+	})
+	return nil
 }
 
 // look raises the clock to the mark, and tells the log when it falls behind.

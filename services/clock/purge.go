@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/estuary-pki/estuary/services/run"
 )
 
 // purgeTime is the time between two purges.
@@ -13,20 +15,14 @@ const purgeTime = time.Minute
 // deleted, but only while the clock is Steady. What could not be deleted is logged, and
 // tried again.
 func (c *Clock) Purge(ctx context.Context, purge func(ctx context.Context, now time.Time) (deleted int64, err error)) error {
-	tick := time.NewTicker(purgeTime)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	run.Every(ctx, purgeTime, func(ctx context.Context) {
 		for deleted := int64(1); deleted > 0 && c.Steady() && ctx.Err() == nil; {
 			var err error
 			if deleted, err = purge(ctx, c.Now()); err != nil {
 				c.config.Log.LogAttrs(ctx, slog.LevelWarn, "what is too old could not be deleted", slog.Any("error", err))
-				break
+				return
 			}
 		}
-	}
+	})
+	return nil
 }

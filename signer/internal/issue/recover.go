@@ -12,6 +12,7 @@ import (
 	"github.com/estuary-pki/estuary/services/audit"
 	"github.com/estuary-pki/estuary/services/failpoint"
 	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/services/run"
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
 )
 
@@ -42,18 +43,12 @@ func (i *Issuer) Recover(ctx context.Context, own bool) error {
 // RunRecovery calls Recover every second until ctx ends. What cannot be ended now, because
 // the key or the ledger cannot be had, is tried again when its lease has passed.
 func (i *Issuer) RunRecovery(ctx context.Context) error {
-	ticker := time.NewTicker(recoverEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
+	run.Every(ctx, recoverEvery, func(ctx context.Context) {
 		if err := i.Recover(ctx, false); err != nil && ctx.Err() == nil {
 			i.log.LogAttrs(ctx, slog.LevelError, "open intents could not be ended", slog.String("error", err.Error()))
 		}
-	}
+	})
+	return nil
 }
 
 // end signs what was recorded, or gives it up.
