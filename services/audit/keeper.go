@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -109,7 +110,34 @@ func (k *Keeper) begin(ctx context.Context) error {
 		k.Chain.covered(saved.Seq)
 	}
 	k.saved, k.good = saved, k.Now()
+	if v, err := k.inspect(ctx); err == nil {
+		if err := k.repeat(ctx, v); err != nil {
+			return err
+		}
+	}
 	return k.keep(ctx)
+}
+
+// repeat puts the records behind the newest checkpoint onto the stream, at most a thousand:
+// a process that died may have committed them without a line. Who reads the stream tells by
+// the number what it has already.
+func (k *Keeper) repeat(ctx context.Context, v view) error {
+	var emit error
+	from := max(v.newest.Seq, v.head.seq-everyRecords)
+	for n, last := pageSize, from; n == pageSize; {
+		var err error
+		n, err = page(ctx, k.DB, last, v.head.seq, func(r *row) {
+			last = r.seq
+			emit = errors.Join(emit, k.Stream.Emit(Entry{Seq: r.seq, Hash: fixed(r.hash), JSON: bytes.Clone(r.record)}))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if emit != nil {
+		k.Log.LogAttrs(ctx, slog.LevelError, "audit stream", slog.Any("error", emit))
+	}
+	return nil
 }
 
 // holds tells whether the database still has the record of a checkpoint that lay in a file.
