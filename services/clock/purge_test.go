@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,46 +16,59 @@ import (
 // time, and not while the clock may be wrong.
 func TestPurge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		shift := time.Duration(0) // by how much somebody has set the machine's clock
+		var mu sync.Mutex
+		shift := time.Duration(0)     // guarded by mu; by how much somebody has set the machine's clock
+		calls, left := 0, int64(2500) // guarded by mu
+		var failure error             // guarded by mu
 		c, err := clock.New(t.Context(), clock.Config{
 			Mark: func(context.Context) (time.Time, error) { return time.Time{}, nil }, Log: slog.New(slog.DiscardHandler),
-			Now: func() time.Time { return time.Now().Add(shift) },
+			Now: func() time.Time {
+				mu.Lock()
+				defer mu.Unlock()
+				return time.Now().Add(shift)
+			},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		calls, left := 0, int64(2500)
-		var failure error
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
 			done <- c.Purge(ctx, func(_ context.Context, now time.Time) (int64, error) {
-				calls++
 				if !now.Equal(c.Now()) {
 					t.Errorf("asked to purge up to %v, it is %v", now, c.Now())
 				}
+				mu.Lock()
+				defer mu.Unlock()
+				calls++
 				n := min(left, 1000)
 				left -= n
 				return n, failure
 			})
 		}()
+		set := func(change func()) {
+			mu.Lock()
+			defer mu.Unlock()
+			change()
+		}
 		pass := func(d time.Duration, want int) {
 			t.Helper()
-			calls = 0
+			set(func() { calls = 0 })
 			time.Sleep(d)
 			synctest.Wait()
-			if calls != want {
-				t.Errorf("%d calls within %v, not %d", calls, d, want)
-			}
+			set(func() {
+				if calls != want {
+					t.Errorf("%d calls within %v, not %d", calls, d, want)
+				}
+			})
 		}
 		pass(59*time.Second, 0)
 		pass(2*time.Second, 4) // 1000, 1000, 500, and none
 		pass(time.Minute, 1)
-		shift = time.Hour
+		set(func() { shift = time.Hour })
 		pass(9*time.Minute, 0)
 		pass(2*time.Minute, 1)
-		failure = errors.New("no database")
-		left = 10
+		set(func() { failure, left = errors.New("no database"), 10 })
 		pass(time.Minute, 1)
 		cancel()
 		if err := <-done; err != nil {
