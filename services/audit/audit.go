@@ -72,12 +72,6 @@ type Entry struct {
 	JSON []byte
 }
 
-// Tx is the part of a store's transaction that Append needs; store.Tx is one.
-type Tx interface {
-	Exec(ctx context.Context, query string, args ...any) (int64, error)
-	QueryRow(ctx context.Context, query string, args ...any) *sql.Row
-}
-
 // Database is a store with the chain's tables; *store.DB is one.
 type Database interface {
 	// Write runs fn in a transaction and returns when it is durable.
@@ -109,7 +103,7 @@ CREATE TABLE audit_record (
 
 // next encodes the record, locks the chain, and returns the record with its number, and the
 // hash before it.
-func next(ctx context.Context, tx Tx, r Record) (e Entry, previous []byte, err error) {
+func next(ctx context.Context, tx Transaction, r Record) (e Entry, previous []byte, err error) {
 	if e.JSON, err = json.Marshal(r.clean()); err != nil {
 		return Entry{}, nil, fmt.Errorf("encoding an audit record: %w", err)
 	}
@@ -128,13 +122,13 @@ func next(ctx context.Context, tx Tx, r Record) (e Entry, previous []byte, err e
 }
 
 // take takes the next number.
-func take(ctx context.Context, tx Tx) (seq int64, previous []byte, err error) {
+func take(ctx context.Context, tx Transaction) (seq int64, previous []byte, err error) {
 	err = tx.QueryRow(ctx, `UPDATE audit_head SET seq = seq + 1 WHERE id = 1 RETURNING seq, hash`).Scan(&seq, &previous)
 	return seq, previous, err
 }
 
 // move makes e the last record.
-func move(ctx context.Context, tx Tx, e Entry) error {
+func move(ctx context.Context, tx Transaction, e Entry) error {
 	if _, err := tx.Exec(ctx, `UPDATE audit_head SET hash = $1 WHERE id = 1`, e.Hash[:]); err != nil {
 		return fmt.Errorf("moving the audit chain: %w", err)
 	}

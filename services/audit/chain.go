@@ -81,7 +81,7 @@ func (c *Chain) Public() ed25519.PublicKey { return c.signingKey.Public().(ed255
 //
 // An error that wraps ErrRolledBack says that the database lacks a record that this process
 // knows to be committed. From then on, as after ErrTampered, every Append fails.
-func (c *Chain) Append(ctx context.Context, tx Tx, r Record) (Entry, error) {
+func (c *Chain) Append(ctx context.Context, tx Transaction, r Record) (Entry, error) {
 	// What is known is looked up first: a later look could meet a record that another
 	// transaction committed under this number after this one had lost it.
 	known, err := c.known()

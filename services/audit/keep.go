@@ -120,16 +120,26 @@ func fixed(hash []byte) (h [sha256.Size]byte) {
 	return h
 }
 
-// keep makes a checkpoint when there is something new. A chain that cannot be trusted is
-// broken for good.
+// keep makes a checkpoint when there is something new.
 func (k *Keeper) keep(ctx context.Context) error {
-	v, err := k.inspect(ctx)
-	if errors.Is(err, ErrTampered) || errors.Is(err, ErrRolledBack) {
-		return k.Chain.fail(err)
-	}
+	v, err := k.trust(ctx)
 	if err != nil {
 		return err
 	}
+	return k.settle(ctx, v)
+}
+
+// trust inspects the chain. One that cannot be trusted is broken for good.
+func (k *Keeper) trust(ctx context.Context) (view, error) {
+	v, err := k.inspect(ctx)
+	if errors.Is(err, ErrTampered) || errors.Is(err, ErrRolledBack) {
+		err = k.Chain.fail(err)
+	}
+	return v, err
+}
+
+// settle makes the checkpoint of a chain that was inspected, when there is something new.
+func (k *Keeper) settle(ctx context.Context, v view) error {
 	if v.newest.Seq > k.known().Seq { // another process made it, or this one could not save it
 		if err := k.save(v.newest); err != nil {
 			return err

@@ -110,12 +110,14 @@ func (k *Keeper) begin(ctx context.Context) error {
 		k.Chain.covered(saved.Seq)
 	}
 	k.saved, k.good = saved, k.Now()
-	if v, err := k.inspect(ctx); err == nil {
-		if err := k.repeat(ctx, v); err != nil {
-			return err
-		}
+	v, err := k.trust(ctx)
+	if err != nil {
+		return err
 	}
-	return k.keep(ctx)
+	if err := k.repeat(ctx, v); err != nil {
+		return err
+	}
+	return k.settle(ctx, v)
 }
 
 // repeat puts the records behind the newest checkpoint onto the stream, at most a thousand:
@@ -123,21 +125,14 @@ func (k *Keeper) begin(ctx context.Context) error {
 // the number what it has already.
 func (k *Keeper) repeat(ctx context.Context, v view) error {
 	var emit error
-	from := max(v.newest.Seq, v.head.seq-everyRecords)
-	for n, last := pageSize, from; n == pageSize; {
-		var err error
-		n, err = page(ctx, k.DB, last, v.head.seq, func(r *row) {
-			last = r.seq
-			emit = errors.Join(emit, k.Stream.Emit(Entry{Seq: r.seq, Hash: fixed(r.hash), JSON: bytes.Clone(r.record)}))
-		})
-		if err != nil {
-			return err
-		}
-	}
+	from := max(v.newest.Seq, v.head.seq-everyRecords) // what follows is less than a page
+	_, err := page(ctx, k.DB, from, v.head.seq, func(r *row) {
+		emit = errors.Join(emit, k.Stream.Emit(Entry{Seq: r.seq, Hash: fixed(r.hash), JSON: bytes.Clone(r.record)}))
+	})
 	if emit != nil {
 		k.Log.LogAttrs(ctx, slog.LevelError, "audit stream", slog.Any("error", emit))
 	}
-	return nil
+	return err
 }
 
 // holds tells whether the database still has the record of a checkpoint that lay in a file.

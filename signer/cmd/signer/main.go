@@ -116,10 +116,7 @@ func (p *parts) openIssuer(ctx context.Context, c *config.Config) error {
 	p.services, err = serve.New(serve.Config{
 		Issuer: p.issuer, Ledger: p.ledger, Authority: authority, Profiles: profiles, Log: p.log, Now: p.clock.Now,
 	})
-	if err != nil {
-		return err
-	}
-	return nil
+	return err
 }
 
 // instance names this signer among those of its ledger: the same at every start, and another

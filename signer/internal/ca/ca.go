@@ -73,8 +73,8 @@ func (a *Authority) Draft(template *x509.Certificate, pub crypto.PublicKey) (*x5
 }
 
 // Sign uses the authority's key once, over to-be-signed bytes, verifies the signature and
-// returns the whole certificate. An error that is not key.ErrNotUsed
-// leaves open whether there is a signature.
+// returns the whole certificate. An error that is not key.ErrNotUsed leaves open whether
+// there is a signature.
 func (a *Authority) Sign(ctx context.Context, tbs []byte) ([]byte, error) {
 	signature, err := a.Signer.Sign(ctx, tbs)
 	if err != nil {

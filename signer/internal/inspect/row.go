@@ -25,7 +25,7 @@ func (i *inspection) row(s ledger.Stored) {
 	if s.CreatedAt.After(i.Now().Add(future)) {
 		i.wrong(s.Seq, "serial %s is dated in the future, %s: by a clock that was wrong", s.Serial, s.CreatedAt.Format(time.RFC3339))
 	}
-	a, err := i.asserted(s)
+	request, a, err := i.asserted(s)
 	if err != nil {
 		i.wrong(s.Seq, "serial %s: %v", s.Serial, err)
 		i.mu.Lock()
@@ -37,40 +37,36 @@ func (i *inspection) row(s ledger.Stored) {
 	if s.State != signerv1.EntryState_ENTRY_STATE_ISSUED {
 		return
 	}
-	if err := i.certificate(s); err != nil {
+	if err := i.certificate(s, request); err != nil {
 		i.wrong(s.Seq, "serial %s: %v", s.Serial, err)
 	}
 }
 
 // asserted opens the stored assertion as it was opened then, for the stored request.
-func (i *inspection) asserted(s ledger.Stored) (*assertionv1.Assertion, error) {
+func (i *inspection) asserted(s ledger.Stored) (*csr.Request, *assertionv1.Assertion, error) {
 	request, err := csr.Parse(s.CSR)
 	if err != nil {
-		return nil, fmt.Errorf("the stored request: %w", err)
+		return nil, nil, fmt.Errorf("the stored request: %w", err)
 	}
 	want := assertion.Expect{CSRSHA256: request.SHA256(), SPKISHA256: request.SPKISHA256()}
 	v, err := i.Opener.OpenStored(s.Sealed, want, s.CreatedAt)
 	if err != nil {
-		return nil, fmt.Errorf("the stored assertion: %w", err)
+		return nil, nil, fmt.Errorf("the stored assertion: %w", err)
 	}
 	a := v.Message()
 	if s.Label != a.GetLabel() || s.Realm != a.GetIdentity().GetRealm() || s.Principal != a.GetIdentity().GetPrincipal() ||
 		s.ValidatorKey != v.KeyID() {
-		return nil, errors.New("the row is filed under another label, identity or validator than its assertion names")
+		return nil, nil, errors.New("the row is filed under another label, identity or validator than its assertion names")
 	}
-	return a, nil
+	return request, a, nil
 }
 
 // certificate holds the certificate against what was to be signed, the request and the
 // authority.
-func (i *inspection) certificate(s ledger.Stored) error {
+func (i *inspection) certificate(s ledger.Stored, request *csr.Request) error {
 	c, err := x509.ParseCertificate(s.Certificate)
 	if err != nil {
 		return fmt.Errorf("the certificate: %w", err)
-	}
-	request, err := csr.Parse(s.CSR)
-	if err != nil {
-		return fmt.Errorf("the stored request: %w", err)
 	}
 	switch {
 	case fmt.Sprintf("%040x", c.SerialNumber) != s.Serial:
