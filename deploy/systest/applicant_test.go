@@ -1,7 +1,6 @@
 package systest_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,9 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -58,28 +55,8 @@ func (a applicant) withKey() (applicant, error) {
 // token asks the admin for one.
 func (c *cluster) token(ctx context.Context, name string, uses int) (string, error) {
 	body := fmt.Sprintf(`{"client_id": %q, "max_uses": %d}`, name, uses)
-	url := "https://" + c.addresses("admin")[0] + "/admin/otp"
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Authorization", c.bearer)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.client.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return "", err
-	}
-	if resp.StatusCode != http.StatusCreated {
-		return "", fmt.Errorf("the admin API answered %s: %s", resp.Status, text)
-	}
-	var made struct{ Token string }
-	err = json.Unmarshal(text, &made)
-	return made.Token, err
+	_, token, err := askToken(ctx, c.client, "https://"+c.addresses("admin")[0]+"/admin", c.bearer, body)
+	return token, err
 }
 
 // answer is what came of a request: a status and, with 200, the certificate's DER, or an
@@ -107,19 +84,11 @@ func (c *cluster) enrol(ctx context.Context, url string, a applicant) answer {
 	if err != nil {
 		return answer{err: err}
 	}
-	body := base64.StdEncoding.AppendEncode(nil, csr)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/simpleenroll", bytes.NewReader(body))
-	if err != nil {
+	e := enrolment{body: base64.StdEncoding.AppendEncode(nil, csr), user: a.name, password: a.token}
+	resp, text, err := e.post(ctx, c.client, url)
+	if resp == nil {
 		return answer{err: err}
 	}
-	req.Header.Set("Content-Type", "application/pkcs10")
-	req.SetBasicAuth(a.name, a.token)
-	resp, err := c.client.Do(req)
-	if err != nil {
-		return answer{err: err}
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // 0 where there is none
 		return answer{status: resp.StatusCode, text: string(text), after: time.Duration(seconds) * time.Second, err: err}

@@ -192,6 +192,7 @@ func (f *figures) round(b *testing.B, client *http.Client, enrolments []enrolmen
 type enrolment struct {
 	body     []byte
 	point    []byte // of the public key: has to be in the answer
+	user     string
 	password string
 }
 
@@ -230,23 +231,15 @@ func newEnrolment(token string) (enrolment, error) {
 	if err != nil {
 		return enrolment{}, err
 	}
-	return enrolment{body: base64.StdEncoding.AppendEncode(nil, der), point: point, password: token}, nil
+	return enrolment{body: base64.StdEncoding.AppendEncode(nil, der), point: point, user: device, password: token}, nil
 }
 
 // enrol asks for a certificate and sees to it that it is one for the key.
 func (e enrolment) enrol(ctx context.Context, client *http.Client, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/simpleenroll", bytes.NewReader(e.body))
-	if err != nil {
+	resp, text, err := e.post(ctx, client, url)
+	if resp == nil {
 		return err
 	}
-	req.Header.Set("Content-Type", "application/pkcs10")
-	req.SetBasicAuth(device, e.password)
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %w: %s", resp.Status, err, text)
 	}
@@ -255,6 +248,23 @@ func (e enrolment) enrol(ctx context.Context, client *http.Client, url string) e
 		return fmt.Errorf("the answer is no certificate for the key: %w", err)
 	}
 	return nil
+}
+
+// post sends the request and reads the answer; without one the response is nil.
+func (e enrolment) post(ctx context.Context, client *http.Client, url string) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/simpleenroll", bytes.NewReader(e.body))
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Header.Set("Content-Type", "application/pkcs10")
+	req.SetBasicAuth(e.user, e.password)
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	return resp, text, err
 }
 
 // tick is the unit of time in /proc, on every Linux (proc_pid_stat(5)).

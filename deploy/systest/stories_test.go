@@ -144,13 +144,18 @@ func makeToken(ctx context.Context, s *stack, body string) (id, token string, er
 	if err != nil {
 		return "", "", err
 	}
-	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.admin()+"/otp", strings.NewReader(body))
+	return askToken(ctx, client, s.admin(), "Bearer "+strings.TrimSpace(string(secret)), body)
+}
+
+// askToken asks an admin API for a token; bearer is the Authorization header.
+func askToken(ctx context.Context, client *http.Client, admin, bearer, body string) (id, token string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, admin+"/otp", strings.NewReader(body))
 	if err != nil {
 		return "", "", err
 	}
-	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(secret)))
+	req.Header.Set("Authorization", bearer)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := client.Do(req)
 	if err != nil {
@@ -158,14 +163,15 @@ func makeToken(ctx context.Context, s *stack, body string) (id, token string, er
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusCreated {
+	if err != nil {
+		return "", "", err
+	}
+	if resp.StatusCode != http.StatusCreated {
 		return "", "", fmt.Errorf("the admin API answered %s: %s", resp.Status, text)
 	}
 	var made struct{ ID, Token string }
-	if err := json.Unmarshal(text, &made); err != nil {
-		return "", "", err
-	}
-	return made.ID, made.Token, nil
+	err = json.Unmarshal(text, &made)
+	return made.ID, made.Token, err
 }
 
 func (s *stack) tlsRoots() (*x509.CertPool, error) {
