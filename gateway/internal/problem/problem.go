@@ -25,8 +25,9 @@ const Challenge = `Basic realm="estuary"`
 const RequestIDHeader = "X-Request-Id"
 
 // refused is the body of every 401: it must not tell a missing credential from a wrong,
-// expired or used one, nor one request from another.
-const refused = "Credentials are required and were not offered, or were not accepted.\n"
+// expired or used one, nor one request from another. So everybody is told what helps those
+// whose one-time code went to a server that did not answer.
+const refused = "Credentials are required and were not offered, or were not accepted. A one-time code is good once: use the next one.\n"
 
 // defaultRetry is told to clients where the error does not say when to come again.
 const defaultRetry = 10 * time.Second

@@ -214,6 +214,8 @@ func TestRefusals(t *testing.T) {
 		"realm":          {device(func(p *profile.Profile) { p.Realms = []string{"OTHER"} }), nil, plain, "realm"},
 		"method":         {device(), func(m *assertionv1.Assertion) { m.Authentication.Method = assertionv1.Method_METHOD_CERTIFICATE }, plain, "way of authentication"},
 		"indicator":      {device(func(p *profile.Profile) { p.RequireIndicators = []string{"otp", "pkinit"} }), nil, plain, "stronger"},
+		"group":          {device(func(p *profile.Profile) { p.RequireGroups = []string{"vpn", "staff"} }), func(m *assertionv1.Assertion) { m.Identity.Groups = []string{"editors"} }, plain, "members of other groups"},
+		"no group":       {device(func(p *profile.Profile) { p.RequireGroups = []string{"vpn"} }), nil, plain, "members of other groups"},
 		"bound key":      {device(), func(m *assertionv1.Assertion) { m.Token.RequiredSpkiSha256 = wrong }, plain, "bound to another key"},
 		"protected":      {device(), func(m *assertionv1.Assertion) { m.Identity.Principal = "Admin" }, plain, "protected"},
 		"protected uid":  {device(), func(m *assertionv1.Assertion) { m.Identity.Uid = "admin" }, plain, "protected"},
@@ -267,6 +269,7 @@ func TestWhatIsLikeARefusalAndIsNone(t *testing.T) {
 	spki := asks(t, k, x509.CertificateRequest{}).SPKISHA256()
 	strict := device(func(p *profile.Profile) {
 		p.CSRSubject, p.CSRExtensions, p.Realms, p.RequireIndicators = "match", "refuse", []string{"DEVICES"}, []string{"otp", "token"}
+		p.RequireGroups = []string{"vpn", "pumps"}
 	})
 	allowed := []string{"dns:*.x.test", "dns:a.test"}
 	for name, r := range map[string]x509.CertificateRequest{
@@ -274,7 +277,9 @@ func TestWhatIsLikeARefusalAndIsNone(t *testing.T) {
 		"equal subject":    {Subject: pkix.Name{CommonName: "PUMP-7"}},
 		"literal wildcard": {DNSNames: []string{"*.x.test", "a.test"}},
 	} {
-		m := says(allowed, func(m *assertionv1.Assertion) { m.Token.RequiredSpkiSha256 = spki[:] })
+		m := says(allowed, func(m *assertionv1.Assertion) {
+			m.Token.RequiredSpkiSha256, m.Identity.Groups = spki[:], []string{"editors", "pumps"}
+		})
 		if _, err := newSet(t, a, strict).Build(m, asks(t, k, r), now, serial); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -22,7 +22,12 @@ const maxBackdate = 24 * time.Hour
 
 // methods are the proofs that can be asserted; a word for one that no validator can give
 // would be a promise.
-var methods = map[string]assertionv1.Method{"token": assertionv1.Method_METHOD_TOKEN}
+var methods = map[string]assertionv1.Method{
+	"token":         assertionv1.Method_METHOD_TOKEN,
+	"ldap-otp":      assertionv1.Method_METHOD_LDAP_OTP,
+	"ldap-password": assertionv1.Method_METHOD_LDAP_PASSWORD,
+	"radius":        assertionv1.Method_METHOD_RADIUS,
+}
 
 // Methods translates the words of a methods key. The error names the first that is not known.
 func Methods(list []string) ([]assertionv1.Method, error) {
@@ -58,6 +63,7 @@ func compile(p Profile, add add) *rule {
 	r.methods = lookUp("methods", p.Methods, methods, add)
 	r.keyTypes = lookUp("key_types", p.KeyTypes, keyTypes, add)
 	checkWords("realms", p.Realms, add)
+	checkWords("require_groups", p.RequireGroups, add)
 	checkWords("require_indicators", p.RequireIndicators, add)
 	checkIndicators("require_indicators", p.RequireIndicators, add)
 	r.checkRSA(add)

@@ -28,6 +28,8 @@ func (s *Set) allow(a *assertionv1.Assertion, request *csr.Request) (*rule, erro
 		return nil, forbid("this way of authentication is not accepted under this label")
 	case len(r.RequireIndicators) > 0 && !overlap(r.RequireIndicators, proof.GetIndicators()):
 		return nil, forbid("this label demands a stronger authentication")
+	case len(r.RequireGroups) > 0 && !overlap(r.RequireGroups, id.GetGroups()):
+		return nil, forbid("this label is for members of other groups")
 	case s.protected.principal(id):
 		return nil, forbid("this identity is protected")
 	}
