@@ -81,24 +81,3 @@ func (s *Store) Accepted(ctx context.Context, credential, spki [sha256.Size]byte
 func (s *Store) checkMAC(credential, spki [sha256.Size]byte, at, until int64) []byte {
 	return s.rowMAC(checkRowDomain, credential[:], spki[:], number(at), number(until))
 }
-
-// purgeRows bounds one transaction of Purge: on SQLite every other write waits for it.
-const purgeRows = 1000
-
-// The outer condition is for PostgreSQL: the row may have been replaced since it was chosen.
-const purgeChecks = `DELETE FROM credential_check WHERE keep_until < $1 AND (credential, spki) IN
-	(SELECT credential, spki FROM credential_check WHERE keep_until < $1 ORDER BY keep_until LIMIT $2)`
-
-// Purge deletes acceptances that counted for nothing before that time, at most 1000 of
-// them, and returns how many. Fewer than 1000 means that there are no more.
-func (s *Store) Purge(ctx context.Context, before time.Time) (n int64, err error) {
-	err = s.db.Write(ctx, func(ctx context.Context, tx store.Tx) error {
-		var err error
-		n, err = tx.Exec(ctx, purgeChecks, store.Micros(before), int64(purgeRows))
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("purging acceptances: %w", err)
-	}
-	return n, nil
-}

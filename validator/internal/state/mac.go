@@ -8,8 +8,10 @@ import (
 )
 
 const (
-	rowDomain      = "estuary/validator/token-row/v1\x00"
-	checkRowDomain = "estuary/validator/credential-check-row/v1\x00"
+	rowDomain        = "estuary/validator/token-row/v1\x00"
+	checkRowDomain   = "estuary/validator/credential-check-row/v1\x00"
+	oneTimeRowDomain = "estuary/validator/one-time-row/v1\x00"
+	subjectDomain    = "estuary/validator/login-subject/v1\x00"
 )
 
 // rowMAC returns HMAC-SHA256 over a row as it is stored, behind the domain of its table.
