@@ -30,6 +30,18 @@ fuzz: ## fuzz every parser of outside bytes, FUZZTIME each (default 30s)
 bench: ## run the benchmarks that docs/benchmarks.md quotes
 	@scripts/bench
 
+.PHONY: bench-otp
+bench-otp: ## measure one-time passwords through LDAP and RADIUS beside the back ends' own rates
+	@scripts/bench-otp
+
+.PHONY: lab
+lab: ## start the servers that tests use: 389-ds, OpenLDAP, FreeRADIUS, a KDC, PostgreSQL
+	@scripts/lab up
+
+.PHONY: lab-down
+lab-down: ## stop them
+	@scripts/lab down
+
 .PHONY: soak
 soak: ## run the reliability tests with the counts that docs/reliability.md quotes
 	@scripts/soak
