@@ -1,0 +1,67 @@
+package directory
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxName is the most octets of a name that is looked for.
+const maxName = 255
+
+// localPart returns what Find is asked for without "@" and this realm. A name of another realm
+// is not ours; neither is one with a backslash or a second "@": Kerberos reads them in ways
+// that the directory does not (RFC 1964 section 2.1.1; enterprise names).
+func localPart(name, realm string) (string, bool) {
+	if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsRune(name, '\\') ||
+		strings.ContainsFunc(name, unicode.IsControl) {
+		return "", false
+	}
+	local, of, given := strings.Cut(name, "@")
+	if given && of != realm {
+		return "", false
+	}
+	return local, local != "" && strings.TrimSpace(local) == local
+}
+
+// kerberosName is the attribute whose values carry the realm, and whose case counts.
+const kerberosName = "krbPrincipalName"
+
+// asked returns the value that PrincipalAttribute has to have.
+func (c *Client) asked(local string) string {
+	if strings.EqualFold(c.c.PrincipalAttribute, kerberosName) {
+		return local + "@" + c.c.Realm
+	}
+	return local
+}
+
+// match returns the value that is the asked one, as the entry spells it. The server has
+// compared already, by rules of its own; a looser one must not hand out another entry.
+func (c *Client) match(found []string, asked string) (string, bool) {
+	exact := strings.EqualFold(c.c.PrincipalAttribute, kerberosName)
+	for _, value := range found {
+		if value == asked || !exact && fold(value) == fold(asked) {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// canonical returns the principal without its realm: from the entry's krbCanonicalName, or,
+// where it has none or the attribute is another one, from the value that matched.
+func (c *Client) canonical(matched string, canonicalNames []string) (string, bool) {
+	if !strings.EqualFold(c.c.PrincipalAttribute, kerberosName) {
+		return localPart(matched, "")
+	}
+	if len(canonicalNames) > 1 {
+		return "", false
+	}
+	if len(canonicalNames) == 1 {
+		matched = canonicalNames[0]
+	}
+	local, ok := strings.CutSuffix(matched, "@"+c.c.Realm)
+	if !ok || strings.Contains(local, "@") {
+		return "", false
+	}
+	return localPart(local, c.c.Realm)
+}
