@@ -18,6 +18,8 @@ type Point string
 
 // The points, in the order in which a request passes them.
 const (
+	// ValidatorPending is after a one-time code was claimed, before its back end is asked.
+	ValidatorPending Point = "validator.pending"
 	// ValidatorAnswered is after a credential was checked, before its record is committed.
 	ValidatorAnswered Point = "validator.answered"
 	// ValidatorAccepted is after the record of a credential was committed.
@@ -40,7 +42,7 @@ const (
 // the shipped binaries.
 func Points() []Point {
 	return []Point{
-		ValidatorAnswered, ValidatorAccepted, ValidatorReply,
+		ValidatorPending, ValidatorAnswered, ValidatorAccepted, ValidatorReply,
 		SignerIntent, SignerSigned, SignerIssued, SignerReply, GatewayReply,
 	}
 }

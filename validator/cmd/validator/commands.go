@@ -19,12 +19,16 @@ import (
 	"github.com/estuary-pki/estuary/services/store"
 	"github.com/estuary-pki/estuary/validator/internal/config"
 	"github.com/estuary-pki/estuary/validator/internal/keyfile"
+	"github.com/estuary-pki/estuary/validator/internal/login"
 	"github.com/estuary-pki/estuary/validator/internal/state"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
 func commands() []command.Command {
-	return append([]command.Command{{Words: "key init", Usage: "--dir FOLDER", Run: keyInit}}, auditcmd.Commands(openAudit)...)
+	return append([]command.Command{
+		{Words: "key init", Usage: "--dir FOLDER", Run: keyInit},
+		{Words: "check", Usage: "--config FILE [--account NAME]", Run: check},
+	}, auditcmd.Commands(openAudit)...)
 }
 
 // openAudit opens the audit chain of a validator.
@@ -51,7 +55,7 @@ func openAudit(ctx context.Context, path string, write bool) (auditcmd.Place, er
 }
 
 // keyInit makes the validator's keys in a folder: assertion.key with its public half in
-// assertion.pub, mac.key and index.key. It makes all of them or none, and overwrites nothing.
+// assertion.pub, mac.key, index.key and spend.key. It makes all of them or none, and overwrites nothing.
 func keyInit(_ context.Context, args []string, out io.Writer) error {
 	flags := command.Flags()
 	dir := flags.String("dir", "", "")
@@ -65,7 +69,7 @@ func keyInit(_ context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "made assertion.key (proposed key_id %s), assertion.pub, mac.key and index.key in %s\n", made.ID, *dir)
+	_, err = fmt.Fprintf(out, "made assertion.key (proposed key_id %s), assertion.pub, mac.key, index.key and spend.key in %s\n", made.ID, *dir)
 	return err
 }
 
@@ -75,13 +79,14 @@ type newFile struct {
 	make func(path string) error
 }
 
-// makeKeys makes the four files, or none.
+// makeKeys makes the five files, or none.
 func makeKeys(dir string) (made keyfile.Assertion, err error) {
 	err = makeAll([]newFile{
 		{filepath.Join(dir, "assertion.key"), func(path string) (err error) { made, err = keyfile.NewAssertion(path); return err }},
 		{filepath.Join(dir, "assertion.pub"), func(path string) error { return writePublic(path, made.PublicKey) }},
 		{filepath.Join(dir, "mac.key"), func(path string) error { return keyfile.NewHex(path, state.MACKeySize) }},
 		{filepath.Join(dir, "index.key"), func(path string) error { return keyfile.NewHex(path, token.KeySize) }},
+		{filepath.Join(dir, "spend.key"), func(path string) error { return keyfile.NewHex(path, login.KeySize) }},
 	})
 	return made, err
 }

@@ -12,11 +12,12 @@ import (
 	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/secret"
 	"github.com/estuary-pki/estuary/validator/internal/keyfile"
+	"github.com/estuary-pki/estuary/validator/internal/login"
 	"github.com/estuary-pki/estuary/validator/internal/state"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
-var keyFiles = []string{"assertion.key", "assertion.pub", "index.key", "mac.key"} // in the order of ls
+var keyFiles = []string{"assertion.key", "assertion.pub", "index.key", "mac.key", "spend.key"} // in the order of ls
 
 func ls(t *testing.T, dir string) (names []string) {
 	t.Helper()
@@ -48,7 +49,7 @@ func TestKeyInit(t *testing.T) {
 	if err != nil || string(public) != made.PublicKey+"\n" || !strings.Contains(out.String(), made.ID) {
 		t.Errorf("public key %q, %v, said %q", public, err, out.String())
 	}
-	for name, size := range map[string]int{"mac.key": state.MACKeySize, "index.key": token.KeySize} {
+	for name, size := range map[string]int{"mac.key": state.MACKeySize, "index.key": token.KeySize, "spend.key": login.KeySize} {
 		if _, err := secret.ReadKey(filepath.Join(dir, name), size); err != nil {
 			t.Error(err)
 		}

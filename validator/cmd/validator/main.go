@@ -24,6 +24,7 @@ import (
 	"github.com/estuary-pki/estuary/validator/internal/config"
 	"github.com/estuary-pki/estuary/validator/internal/serve"
 	"github.com/estuary-pki/estuary/validator/internal/state"
+	"github.com/estuary-pki/estuary/validator/internal/throttle"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
@@ -44,6 +45,8 @@ type parts struct {
 	checker *token.Checker
 	clock   *clock.Clock
 	keeper  *audit.Keeper
+	limits  *throttle.Throttle
+	logins  *logins // nil without a directory
 	stream  *audit.Stream
 	log     *slog.Logger
 	set     *metrics.Set
@@ -68,6 +71,14 @@ func start(ctx context.Context, c *config.Config, _ func() (*config.Config, erro
 	}
 	if c.OTP.Enabled {
 		if err := p.openTokens(c.OTP); err != nil {
+			return err
+		}
+	}
+	if p.limits, err = throttle.New(c.Limits(p.state)); err != nil {
+		return err
+	}
+	if c.Directory.Used() {
+		if p.logins, err = p.openLogins(ctx, c); err != nil {
 			return err
 		}
 	}
@@ -132,18 +143,25 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 	ops.Check("audit checkpoints", false, p.keeper.Check)
 	ops.Check("audit stream", false, p.stream.Check)
 	ops.Check("clock", true, p.clock.Check)
+	running := []run.Part{
+		{Name: "mesh", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
+		{Name: "ops", Run: ops.Run},
+		{Name: "clock", Run: p.clock.Run},
+		{Name: "purge", Run: func(ctx context.Context) error { return p.clock.Purge(ctx, p.state.Purge) }},
+		{Name: "audit checkpoints", Run: p.keeper.Run},
+		{Name: "audit stream", Run: p.stream.Run, Last: true},
+	}
+	if p.logins != nil {
+		// Down is degraded: tokens, and accounts of what is up, go on.
+		ops.Check("directory", false, p.logins.directory.Check)
+		ops.Check("radius", false, p.logins.checkRADIUS)
+		running = append(running, p.logins.running...)
+	}
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err
 	}
-	return run.Group(ctx,
-		run.Part{Name: "mesh", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
-		run.Part{Name: "ops", Run: ops.Run},
-		run.Part{Name: "clock", Run: p.clock.Run},
-		run.Part{Name: "purge", Run: func(ctx context.Context) error { return p.clock.Purge(ctx, p.state.Purge) }},
-		run.Part{Name: "audit checkpoints", Run: p.keeper.Run},
-		run.Part{Name: "audit stream", Run: p.stream.Run, Last: true},
-	)
+	return run.Group(ctx, running...)
 }
 
 // register makes the two services of the validator and adds them to the server. The name is
@@ -157,7 +175,11 @@ func register(server *mesh.Server, c *config.Config, p parts, name string) error
 	if err != nil {
 		return err
 	}
-	who, err := authn.New(authn.Config{Labels: c.LabelRules(), Realm: c.OTP.Realm, Tokens: p.checker, Now: p.clock.Now})
+	checks := authn.Config{Labels: c.LabelRules(), Realm: c.OTP.Realm, Tokens: p.checker, Throttle: p.limits, Now: p.clock.Now}
+	if p.logins != nil {
+		checks.Login = p.logins.login
+	}
+	who, err := authn.New(checks)
 	if err != nil {
 		return err
 	}

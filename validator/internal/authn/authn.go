@@ -1,6 +1,7 @@
 // Package authn turns a credential into an identity and the proof of it.
 //
-// serve calls it once for each attempt; it picks the back end by the label and asks token.
+// serve calls it once for each attempt; it picks the back end by the label and asks token or
+// login.
 // What it returns is ready to stand in an assertion; attest puts it there.
 package authn
 
@@ -9,22 +10,62 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
-
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/validator/internal/login"
 	"github.com/estuary-pki/estuary/validator/internal/state"
+	"github.com/estuary-pki/estuary/validator/internal/throttle"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
 // Basic says what HTTP Basic may hold under a label.
 type Basic string
 
-// BasicToken is an enrolment token, and nothing that does not have the form of one.
-const BasicToken Basic = "token"
+// What HTTP Basic may hold. What has the form of an enrolment token never goes to a directory.
+const (
+	// BasicToken is an enrolment token, and nothing that does not have the form of one.
+	BasicToken Basic = "token"
+	// BasicDirectory is a directory account's password with a one-time code.
+	BasicDirectory Basic = "directory"
+	// BasicTokenThenDirectory is a token where it has the form of one, and otherwise a
+	// directory account's password with a one-time code.
+	BasicTokenThenDirectory Basic = "token-then-directory"
+)
+
+// Basics is every Basic.
+var Basics = []Basic{BasicToken, BasicDirectory, BasicTokenThenDirectory}
+
+// DirectoryCheck says whether who has an enrolment token has to be an account of the
+// directory too, so that one that has left gets no certificate any more.
+type DirectoryCheck string
+
+// The checks.
+const (
+	// CheckNone: the directory is not asked.
+	CheckNone DirectoryCheck = "none"
+	// CheckIfReachable: while the directory does not answer it is not asked.
+	CheckIfReachable DirectoryCheck = "if-reachable"
+	// CheckRequired: while the directory does not answer nobody enrols.
+	CheckRequired DirectoryCheck = "required"
+)
+
+// Checks is every DirectoryCheck, the default first.
+var Checks = []DirectoryCheck{CheckNone, CheckIfReachable, CheckRequired}
+
+// Rule is what proves an identity under a label.
+type Rule struct {
+	// Basic is what HTTP Basic may hold.
+	Basic Basic
+	// AcceptPassword accepts a directory account's password alone, where the account's
+	// settings ask for no second factor.
+	AcceptPassword bool
+	// Check holds who has a token against the directory.
+	Check DirectoryCheck
+}
 
 const (
 	tokenBackend   = "token"
@@ -73,20 +114,28 @@ type Outcome struct {
 	// Acceptance is to be stored with the record that the credential was accepted; nil when
 	// there is none to store.
 	Acceptance *state.Acceptance
+	// Settlement is to be stored with the record, whether accepted or refused.
+	Settlement state.Settlement
+	// Method is the kind of credential, for the audit.
+	Method string
 	// TokenID is the id of the token that was found, refused or not; empty when there was none.
 	TokenID string
-	// Identity is principal@REALM of that token.
+	// Identity is principal@REALM of that token or account.
 	Identity string
 }
 
 // Config is what an Authenticator needs.
 type Config struct {
-	// Labels says for each label what HTTP Basic may hold; another label allows nothing.
-	Labels map[string]Basic
+	// Labels says for each label what proves an identity; under another label nothing does.
+	Labels map[string]Rule
 	// Realm is the realm of identities that only a token proves; needed with Tokens.
 	Realm string
 	// Tokens checks enrolment tokens; nil when they are switched off.
 	Tokens *token.Checker
+	// Login checks passwords of directory accounts; nil when there is no directory.
+	Login *login.Login
+	// Throttle has the limits on failures.
+	Throttle *throttle.Throttle
 	// Now tells the time.
 	Now func() time.Time
 }
@@ -96,26 +145,35 @@ type Authenticator struct{ c Config }
 
 // New returns an Authenticator.
 func New(c Config) (*Authenticator, error) {
-	if c.Now == nil || len(c.Labels) == 0 {
-		return nil, errors.New("an authenticator needs labels and a clock")
+	if c.Now == nil || len(c.Labels) == 0 || c.Throttle == nil {
+		return nil, errors.New("an authenticator needs labels, a throttle and a clock")
 	}
 	if c.Tokens != nil && c.Realm == "" {
 		return nil, errors.New("an authenticator of tokens needs a realm")
 	}
-	for label, basic := range c.Labels {
-		if basic != BasicToken {
-			return nil, fmt.Errorf("label %s: unknown rule for Basic %q", label, string(basic))
+	for label, rule := range c.Labels {
+		switch {
+		case !slices.Contains(Basics, rule.Basic):
+			return nil, fmt.Errorf("label %s: unknown rule for Basic %q", label, string(rule.Basic))
+		case !slices.Contains(Checks, rule.Check):
+			return nil, fmt.Errorf("label %s: unknown check %q", label, string(rule.Check))
+		case c.Login == nil && (rule.Basic != BasicToken || rule.Check != CheckNone):
+			return nil, fmt.Errorf("label %s needs a directory", label)
 		}
 	}
 	return &Authenticator{c: c}, nil
 }
 
 // Screen refuses what Basic would refuse by its form and label alone: it costs no work on
-// the rest of the attempt. An Outcome that refuses nothing says nothing else.
-func (a *Authenticator) Screen(label string, token68 secret.Bytes) (Outcome, error) {
-	up, reason, err := a.open(label, token68)
+// the rest of the attempt. An Outcome that refuses nothing says nothing else. Errors are
+// those of Basic.
+func (a *Authenticator) Screen(ctx context.Context, at Attempt) (Outcome, error) {
+	up, _, out, err := a.open(at)
 	up.password.Wipe()
-	return Outcome{Refused: reason}, err
+	if err == nil && out.Refused != "" {
+		err = a.c.Throttle.Admit(ctx, a.c.Throttle.Place(at.ClientAddress), a.c.Now())
+	}
+	return out, err
 }
 
 // Basic says who offers this credential by HTTP Basic. A refused credential is an Outcome.
@@ -123,72 +181,48 @@ func (a *Authenticator) Screen(label string, token68 secret.Bytes) (Outcome, err
 // take such a credential; Busy and Unavailable where nothing is known of it.
 func (a *Authenticator) Basic(ctx context.Context, at Attempt) (Outcome, error) {
 	defer at.Token68.Wipe()
-	up, reason, err := a.open(at.Label, at.Token68)
-	if err != nil || reason != "" {
-		return Outcome{Refused: reason}, err
+	up, rule, out, err := a.open(at)
+	if err != nil || out.Refused != "" {
+		return out, err
 	}
 	defer up.password.Wipe()
-	v, err := a.c.Tokens.Check(ctx, token.Attempt{User: up.user, Password: up.password, SPKISHA256: at.SPKISHA256})
-	if err != nil {
-		return Outcome{}, err
+	if rule.Basic == BasicDirectory || !token.HasForm(up.password.Reveal()) {
+		return a.directory(ctx, rule, up, at)
 	}
-	out := Outcome{
-		Refused: string(v.Refused), Alarm: string(v.Alarm), TokenID: v.Token.ID,
-		Repeated: v.Repeated, Acceptance: v.Acceptance,
-	}
-	if v.Token.ID != "" {
-		out.Identity = v.Token.ClientID + "@" + a.c.Realm
-	}
-	if out.Refused == "" {
-		out.Proof = a.prove(v, at)
-	}
-	return out, nil
+	return a.token(ctx, rule, up, at)
 }
 
-// open returns what a credential holds that may be a token, or why it is refused. The
-// caller wipes the password.
-func (a *Authenticator) open(label string, token68 secret.Bytes) (up userPass, reason string, err error) {
+// open returns what a credential holds that may be good under the label; where its form
+// alone refuses it, the outcome says so. The caller wipes the password.
+func (a *Authenticator) open(at Attempt) (up userPass, rule Rule, out Outcome, err error) {
 	const op = "authn.open"
-	if _, ok := a.c.Labels[label]; !ok {
-		return userPass{}, "", fault.New(fault.Forbidden, op, "the label does not accept this kind of credential",
-			fmt.Errorf("label %q is not configured", label))
+	rule, ok := a.c.Labels[at.Label]
+	if !ok {
+		return userPass{}, rule, out, fault.New(fault.Forbidden, op, "the label does not accept this kind of credential",
+			fmt.Errorf("label %q is not configured", at.Label))
 	}
-	if a.c.Tokens == nil {
-		return userPass{}, "", fault.New(fault.Forbidden, op, "enrolment tokens are not accepted", nil)
+	if a.c.Tokens == nil && rule.Basic == BasicToken {
+		return userPass{}, rule, out, fault.New(fault.Forbidden, op, "enrolment tokens are not accepted", nil)
 	}
-	up, reason = parseBasic(token68)
-	if reason == "" && !token.HasForm(up.password.Reveal()) {
+	up, reason := parseBasic(at.Token68)
+	hasForm := reason == "" && token.HasForm(up.password.Reveal())
+	switch {
+	case reason != "":
+	case rule.Basic == BasicToken && !hasForm:
+		reason = string(token.ReasonForm)
+	case rule.Basic == BasicDirectory && hasForm:
+		reason = reasonNoToken
+	case hasForm && a.c.Tokens == nil:
+		reason = reasonOff
+	}
+	if reason != "" {
 		up.password.Wipe()
-		return userPass{}, string(token.ReasonForm), nil
+		out = Outcome{Refused: reason, Method: methodPassword}
+		if rule.Basic == BasicToken {
+			out.Method = methodToken
+		}
+		out.Settlement = state.Settlement{At: a.c.Now(), Others: a.c.Throttle.Place(at.ClientAddress).Subjects}
+		return userPass{}, rule, out, nil
 	}
-	return up, reason, nil
-}
-
-func (a *Authenticator) prove(v token.Verdict, at Attempt) Proof {
-	t := v.Token
-	return Proof{
-		Identity: &assertionv1.Identity{
-			Kind:      assertionv1.IdentityKind_IDENTITY_KIND_DEVICE,
-			Realm:     a.c.Realm,
-			Principal: t.ClientID,
-		},
-		Authentication: &assertionv1.Authentication{
-			Method:         assertionv1.Method_METHOD_TOKEN,
-			Indicators:     []string{tokenIndicator},
-			VerifiedAt:     timestamppb.New(a.c.Now()),
-			ChannelBinding: assertionv1.ChannelBinding_CHANNEL_BINDING_NONE,
-			ClientAddress:  at.ClientAddress,
-			Backend:        tokenBackend,
-		},
-		Token: &assertionv1.EnrolmentToken{
-			Id:                 t.ID,
-			AllowedNames:       t.AllowedNames,
-			RequiredSpkiSha256: t.RequiredSPKI,
-		},
-		Spend: &assertionv1.Spend{
-			Ids:       [][]byte{[]byte("token:" + t.ID)},
-			Limit:     t.MaxUses,
-			KeepUntil: timestamppb.New(t.ExpiresAt.Add(keepSpent)),
-		},
-	}
+	return up, rule, out, nil
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/estuary-pki/estuary/services/store/storetest"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
 	"github.com/estuary-pki/estuary/validator/internal/state"
+	"github.com/estuary-pki/estuary/validator/internal/throttle"
+	"github.com/estuary-pki/estuary/validator/internal/throttle/throttletest"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
@@ -27,6 +29,8 @@ var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 func clock() time.Time { return start }
 
 // newAuthenticator returns one that knows a single token.
+var devices = map[string]authn.Rule{"devices": {Basic: authn.BasicToken, Check: authn.CheckNone}}
+
 func newAuthenticator(t *testing.T) (*authn.Authenticator, string) {
 	t.Helper()
 	st, err := state.New(t.Context(), state.Config{
@@ -60,8 +64,12 @@ func newAuthenticator(t *testing.T) (*authn.Authenticator, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	limits, err := throttletest.New(st, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	auth, err := authn.New(authn.Config{
-		Labels: map[string]authn.Basic{"devices": authn.BasicToken}, Realm: "LAB.TEST", Tokens: tokens, Now: clock,
+		Labels: devices, Realm: "LAB.TEST", Tokens: tokens, Throttle: limits, Now: clock,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +154,7 @@ func TestLabels(t *testing.T) {
 	if _, err := auth.Basic(t.Context(), at); !errors.Is(err, fault.Forbidden) {
 		t.Errorf("a label that is not configured: %v", err)
 	}
-	off, err := authn.New(authn.Config{Labels: map[string]authn.Basic{"devices": authn.BasicToken}, Now: clock})
+	off, err := authn.New(authn.Config{Labels: devices, Throttle: new(throttle.Throttle), Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,12 +164,15 @@ func TestLabels(t *testing.T) {
 }
 
 func TestNewNeedsAll(t *testing.T) {
-	labels := map[string]authn.Basic{"devices": authn.BasicToken}
+	limits := new(throttle.Throttle)
 	for i, c := range []authn.Config{
-		{Labels: labels},
-		{Now: clock},
-		{Labels: map[string]authn.Basic{"devices": "directory"}, Now: clock},
-		{Labels: labels, Now: clock, Tokens: new(token.Checker)},
+		{Labels: devices, Throttle: limits},
+		{Throttle: limits, Now: clock},
+		{Labels: devices, Now: clock},
+		{Labels: map[string]authn.Rule{"devices": {Basic: authn.BasicDirectory, Check: authn.CheckNone}}, Throttle: limits, Now: clock},
+		{Labels: map[string]authn.Rule{"devices": {Basic: authn.BasicToken, Check: authn.CheckRequired}}, Throttle: limits, Now: clock},
+		{Labels: map[string]authn.Rule{"devices": {Basic: "password", Check: authn.CheckNone}}, Throttle: limits, Now: clock},
+		{Labels: devices, Throttle: limits, Now: clock, Tokens: new(token.Checker)},
 	} {
 		if _, err := authn.New(c); err == nil {
 			t.Errorf("case %d was made", i)

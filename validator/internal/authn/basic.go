@@ -29,6 +29,9 @@ const (
 	reasonUser     = "user name is longer than 255 octets"
 	reasonPassword = "password is longer than 1024 octets"
 	reasonEmpty    = "password is empty"
+	reasonNoToken  = "the label takes no enrolment token"
+	// reasonOff: what has the form of a token is never shown to a directory.
+	reasonOff = "enrolment tokens are not accepted"
 )
 
 // userPass is the content of HTTP Basic (RFC 7617 section 2).

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/estuary-pki/estuary/services/label"
 	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
+	"github.com/estuary-pki/estuary/validator/internal/login"
 	"github.com/estuary-pki/estuary/validator/internal/serve"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
@@ -40,6 +42,29 @@ func (c *Config) Check(r *config.Report) {
 			r.Add("label["+strconv.Itoa(i)+"].name", "another label has this name")
 		}
 		seen[l.Name] = true
+		if (l.Basic == authn.BasicDirectory || l.Basic == authn.BasicTokenThenDirectory) && !c.Directory.Used() {
+			r.Add("label["+strconv.Itoa(i)+"].basic", "%q needs [directory] servers", string(l.Basic))
+		}
+		if l.DirectoryCheck != authn.CheckNone && !c.Directory.Used() {
+			r.Add("label["+strconv.Itoa(i)+"].directory_check", "%q needs [directory] servers", string(l.DirectoryCheck))
+		}
+	}
+	c.checkLogins(r)
+}
+
+// checkLogins holds what belongs to logins against whether there is a directory.
+func (c *Config) checkLogins(r *config.Report) {
+	if c.Directory.Used() {
+		if n := len(c.OneTime.SpendKeys); n < 1 || n > login.MaxKeys {
+			r.Add("one_time.spend_keys", "has to name one file, or two while the key is being changed, not %d", n)
+		}
+		return
+	}
+	if len(c.RADIUS) > 0 {
+		r.Add("radius", "needs [directory] servers: an account's identity comes from there")
+	}
+	if c.OTPD.Listen != "" {
+		r.Add("otpd.listen", "needs [directory] servers")
 	}
 }
 
@@ -87,6 +112,9 @@ func (o OTP) Check(r *config.Report) {
 	if d := time.Duration(o.Validity); d < time.Minute || d > serve.MaxValidity {
 		r.Add("validity", "has to be between 1m and %s, not %s", config.Duration(serve.MaxValidity), o.Validity)
 	}
+	needPositive(r, map[string]int64{
+		"max_failures": o.MaxFailures, "failure_window": int64(o.FailureWindow), "lockout_duration": int64(o.LockoutDuration),
+	})
 	if o.Enabled {
 		needText(r, "realm", o.Realm)
 		needFile(r, "index_key", o.IndexKey)
@@ -101,8 +129,25 @@ func (l Label) Check(r *config.Report) {
 	case len(l.Name) > label.Max || !label.Plain(l.Name):
 		r.Add("name", "has to be 1 to %d letters, digits and any of -._~, not %q", label.Max, l.Name)
 	}
-	if l.Basic != authn.BasicToken {
-		r.Add("basic", `has to be "token", not %q`, string(l.Basic))
+	if !slices.Contains(authn.Basics, l.Basic) {
+		r.Add("basic", `has to be "token", "directory" or "token-then-directory", not %q`, string(l.Basic))
+	}
+	if !slices.Contains(authn.Checks, l.DirectoryCheck) {
+		r.Add("directory_check", `has to be "none", "if-reachable" or "required", not %q`, string(l.DirectoryCheck))
+	}
+	if l.AcceptPassword && l.Basic == authn.BasicToken {
+		r.Add("accept_password", `means nothing with basic = "token"`)
+	}
+	if l.DirectoryCheck != authn.CheckNone && l.Basic == authn.BasicDirectory {
+		r.Add("directory_check", `is for enrolment tokens: with basic = "directory" every account is looked up`)
+	}
+}
+
+func needPositive(r *config.Report, values map[string]int64) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if values[key] < 1 {
+			r.Add(key, "has to be at least 1, not %d", values[key])
+		}
 	}
 }
 

@@ -5,6 +5,8 @@
 package config
 
 import (
+	"time"
+
 	"github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/services/run"
@@ -18,6 +20,12 @@ type Config struct {
 	Assertion Assertion     `toml:"assertion" doc:"The statements in which the signer is told who asks."`
 	State     State         `toml:"state" doc:"The record of tokens and of what became of credentials."`
 	OTP       OTP           `toml:"otp" doc:"Enrolment tokens."`
+	Directory Directory     `toml:"directory" doc:"The LDAP directory with the accounts, FreeIPA's or another; without servers no account can enrol by its password."`
+	OneTime   OneTime       `toml:"one_time" doc:"How one-time codes that were used are remembered."`
+	RADIUS    []RADIUS      `toml:"radius" doc:"RADIUS servers, a table for each group of servers that share their tokens: for accounts of a directory that names none, or with what the directory cannot say of a server that it names."`
+	Client    RADIUSClient  `toml:"radius_client" doc:"The validator as a RADIUS client."`
+	OTPD      OTPD          `toml:"otpd" doc:"The socket on which a KDC has one-time passwords checked, as by FreeIPA's ipa-otpd."`
+	Throttle  Throttle      `toml:"throttle" doc:"How many credentials may be refused. All validators of a database count together."`
 	Labels    []Label       `toml:"label" doc:"What proves an identity, a table for each EST label; under other labels nothing does."`
 	Ops       run.OpsConfig `toml:"ops" doc:"The listener for operators: /healthz, /readyz, /metrics."`
 	Log       run.LogConfig `toml:"log" doc:"The log on standard error."`
@@ -55,13 +63,23 @@ type OTP struct {
 	Realm         string          `toml:"realm" doc:"Realm of the identities that a token proves; the signer's [[validator]] realms have to name it."`
 	IndexKey      config.Path     `toml:"index_key" doc:"File with 32 octets in hexadecimal, the key under which tokens are found and, by sha256-hmac, verified. With another key the stored tokens are worthless."`
 	MatchUsername token.Match     `toml:"match_username" doc:"Whether the user name of HTTP Basic has to be the token's client_id: if-present, required or ignored."`
+
+	MaxFailures     int64          `toml:"max_failures" doc:"Refused tokens under one user name from one network behind which more are not looked at."`
+	FailureWindow   config.Seconds `toml:"failure_window" doc:"Seconds in which max_failures are counted, from the first of them on."`
+	LockoutDuration config.Seconds `toml:"lockout_duration" doc:"Seconds for which that name is refused from that network then."`
 }
 
 // Label is a [[label]] table.
 type Label struct {
 	Name  string      `toml:"name" doc:"EST label (RFC 7030 section 3.2.2), the gateway's default label included."`
-	Basic authn.Basic `toml:"basic" doc:"What HTTP Basic may hold under this label: token."`
+	Basic authn.Basic `toml:"basic" doc:"What HTTP Basic may hold under this label: token (an enrolment token), directory (an account's password with its one-time code), or token-then-directory (by the form of the password)."`
+
+	AcceptPassword bool                 `toml:"accept_password" doc:"Whether an account's password alone is enough where its settings ask for no second factor. The assertion then carries no indicator."`
+	DirectoryCheck authn.DirectoryCheck `toml:"directory_check" doc:"Whether the client_id of an enrolment token has to be an account of the directory that may log in: none, if-reachable (not while the directory does not answer) or required. Accounts that prove themselves are always looked up."`
 }
+
+// SetDefaults sets what a table need not say.
+func (l *Label) SetDefaults() { l.DirectoryCheck = authn.CheckNone }
 
 // Default returns the configuration before a file is read.
 func Default() *Config {
@@ -74,17 +92,22 @@ func Default() *Config {
 			MaxUses:       1,
 			Validity:      config.Duration(week),
 			MatchUsername: token.MatchIfPresent,
+
+			MaxFailures: 10, FailureWindow: 300, LockoutDuration: 900,
 		},
-		Ops: run.OpsConfig{Listen: "127.0.0.1:9602"},
-		Log: run.LogConfig{Level: "info"},
+		Directory: defaultDirectory(),
+		Throttle:  defaultThrottle(),
+		OTPD:      OTPD{Timeout: config.Duration(30 * time.Second)},
+		Ops:       run.OpsConfig{Listen: "127.0.0.1:9602"},
+		Log:       run.LogConfig{Level: "info"},
 	}
 }
 
-// LabelRules returns what HTTP Basic may hold, label by label.
-func (c *Config) LabelRules() map[string]authn.Basic {
-	rules := make(map[string]authn.Basic, len(c.Labels))
+// LabelRules returns what proves an identity, label by label.
+func (c *Config) LabelRules() map[string]authn.Rule {
+	rules := make(map[string]authn.Rule, len(c.Labels))
 	for _, l := range c.Labels {
-		rules[l.Name] = l.Basic
+		rules[l.Name] = authn.Rule{Basic: l.Basic, AcceptPassword: l.AcceptPassword, Check: l.DirectoryCheck}
 	}
 	return rules
 }

@@ -44,6 +44,9 @@ validity = "90d"
 realm = "LAB.TEST"
 index_key = "index.hex"
 match_username = "required"
+max_failures = 5
+failure_window = 60
+lockout_duration = 120
 [[label]]
 name = "devices"
 basic = "token"
@@ -55,6 +58,65 @@ listen = "127.0.0.1:9555"
 allow_remote = false
 [log]
 level = "debug"
+`
+
+// accounts is what a directory needs beside that.
+const accounts = `
+[directory]
+servers = ["ldaps://ipa1.lab.test", "ldap://ipa2.lab.test:1389"]
+realm = "LAB.TEST"
+base_dn = "dc=lab,dc=test"
+ca = "ipa.crt"
+certificate = "ldap.crt"
+key = "ldap.key"
+bind_dn = "uid=estuary,cn=sysaccounts,cn=etc,dc=lab,dc=test"
+password_file = "ldap.password"
+principal_attribute = "uid"
+otp_required_control = false
+otp_evidence = "(objectClass=oathTOTPUser)"
+check_password_expiration = true
+groups = ["vpn"]
+timeout = "3s"
+pool = 4
+[one_time]
+spend_keys = ["spend.hex"]
+[[radius]]
+servers = ["radius1", "radius2:1645"]
+filter = "(objectClass=person)"
+secret = "radius.secret"
+transport = "udp"
+allow_unsigned = true
+timeout = "5s"
+retries = 2
+[[radius]]
+servers = ["radius3"]
+transport = "tls"
+ca = "radius.ca"
+certificate = "radius.crt"
+key = "radius.key"
+[radius_client]
+nas_identifier = "est.lab.test"
+challenge_separator = "//"
+[otpd]
+listen = "unix:/run/estuary/otpd"
+timeout = "9s"
+[throttle]
+account_max_failures = 3
+account_interval = "2m"
+ignore_policy = true
+network_max_failures = 30
+network_window = "1m"
+network_lockout = "3m"
+global_max_failures = 300
+global_window = "4m"
+global_lockout = "10s"
+ipv4_prefix = 24
+ipv6_prefix = 56
+[[label]]
+name = "users"
+basic = "token-then-directory"
+accept_password = true
+directory_check = "if-reachable"
 `
 
 func load(t *testing.T, text string) (*config.Config, string, error) {
@@ -69,7 +131,7 @@ func load(t *testing.T, text string) (*config.Config, string, error) {
 }
 
 func TestEveryKeyIsRead(t *testing.T) {
-	got, dir, err := load(t, good)
+	got, dir, err := load(t, good+accounts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,22 +151,55 @@ func TestEveryKeyIsRead(t *testing.T) {
 		OTP: config.OTP{
 			Enabled: true, HashAlgorithm: token.Argon2id, TokenLength: 32, MaxUses: 2,
 			Validity: shared.Duration(90 * 24 * time.Hour), Realm: "LAB.TEST", IndexKey: file("index.hex"),
-			MatchUsername: token.MatchRequired,
+			MatchUsername: token.MatchRequired, MaxFailures: 5, FailureWindow: 60, LockoutDuration: 120,
 		},
-		Labels: []config.Label{{Name: "devices", Basic: "token"}, {Name: "v1.devices_x~", Basic: "token"}},
-		Ops:    run.OpsConfig{Listen: "127.0.0.1:9555"},
-		Log:    run.LogConfig{Level: "debug"},
+		Directory: config.Directory{
+			Servers: []string{"ldaps://ipa1.lab.test", "ldap://ipa2.lab.test:1389"}, Realm: "LAB.TEST", BaseDN: "dc=lab,dc=test",
+			CA: file("ipa.crt"), Certificate: file("ldap.crt"), Key: file("ldap.key"),
+			BindDN: "uid=estuary,cn=sysaccounts,cn=etc,dc=lab,dc=test", PasswordFile: file("ldap.password"),
+			PrincipalAttribute: "uid", OTPEvidence: "(objectClass=oathTOTPUser)", CheckPasswordExpiration: true,
+			Groups: []string{"vpn"}, Timeout: shared.Duration(3 * time.Second), Pool: 4,
+		},
+		OneTime: config.OneTime{SpendKeys: []shared.Path{file("spend.hex")}},
+		RADIUS: []config.RADIUS{
+			{
+				Servers: []string{"radius1", "radius2:1645"}, Filter: "(objectClass=person)", Secret: file("radius.secret"), Transport: "udp",
+				AllowUnsigned: true, Timeout: shared.Duration(5 * time.Second), Retries: 2,
+			},
+			{
+				Servers: []string{"radius3"}, Transport: "tls", CA: file("radius.ca"), Certificate: file("radius.crt"), Key: file("radius.key"),
+				Timeout: shared.Duration(15 * time.Second), Retries: 3,
+			},
+		},
+		Client: config.RADIUSClient{NASIdentifier: "est.lab.test", Separator: "//"},
+		OTPD:   config.OTPD{Listen: "unix:/run/estuary/otpd", Timeout: shared.Duration(9 * time.Second)},
+		Throttle: config.Throttle{
+			AccountMaxFailures: 3, AccountInterval: shared.Duration(2 * time.Minute), IgnorePolicy: true,
+			NetworkMaxFailures: 30, NetworkWindow: shared.Duration(time.Minute), NetworkLockout: shared.Duration(3 * time.Minute),
+			GlobalMaxFailures: 300, GlobalWindow: shared.Duration(4 * time.Minute), GlobalLockout: shared.Duration(10 * time.Second),
+			IPv4Prefix: 24, IPv6Prefix: 56,
+		},
+		Labels: []config.Label{
+			{Name: "devices", Basic: "token", DirectoryCheck: "none"},
+			{Name: "v1.devices_x~", Basic: "token", DirectoryCheck: "none"},
+			{Name: "users", Basic: "token-then-directory", AcceptPassword: true, DirectoryCheck: "if-reachable"},
+		},
+		Ops: run.OpsConfig{Listen: "127.0.0.1:9555"},
+		Log: run.LogConfig{Level: "debug"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	rules := map[string]authn.Basic{"devices": authn.BasicToken, "v1.devices_x~": authn.BasicToken}
+	rules := map[string]authn.Rule{
+		"devices": {Basic: authn.BasicToken, Check: authn.CheckNone}, "v1.devices_x~": {Basic: authn.BasicToken, Check: authn.CheckNone},
+		"users": {Basic: authn.BasicTokenThenDirectory, AcceptPassword: true, Check: authn.CheckIfReachable},
+	}
 	if diff := cmp.Diff(rules, got.LabelRules()); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}
 	for _, row := range shared.Describe(config.Default()) {
 		last := row.Key[strings.LastIndexByte(row.Key, '.')+1:]
-		if !strings.Contains(good, last) && last != "*" {
+		if !strings.Contains(good+accounts, last) && last != "*" {
 			t.Errorf("the key %s is not tried", row.Key)
 		}
 	}
@@ -156,10 +251,13 @@ func TestTokensSwitchedOff(t *testing.T) {
 	}
 }
 
-var badFiles = []struct {
+// badFile is a mistake, and what is said of it.
+type badFile struct {
 	name, old, replacement string // replacement for old, once
 	want                   []string
-}{
+}
+
+var badFiles = []badFile{
 	{"empty file", good, "", []string{
 		"mesh.certificate: names no file", "mesh.key: names no file", "mesh.ca: names no file",
 		`mesh.allow: "estuary.validator.v1.Authenticator" is missing`, "assertion.key: names no file", "assertion.key_id: is missing",
@@ -168,7 +266,6 @@ var badFiles = []struct {
 	}},
 	{"unknown key", "max_uses", "max_use", []string{":22: otp.max_use"}},
 	{"wrong case", "realm =", "Realm =", []string{":24: otp.Realm"}},
-	{"key of a later time", "realm =", "lockout_duration = 900\nrealm =", []string{":24: otp.lockout_duration"}},
 	{"repeated key", "max_uses = 2", "max_uses = 2\nmax_uses = 3", []string{":23:"}},
 	{"no certificate", `"mesh.crt"`, `""`, []string{":3: mesh.certificate: names no file"}},
 	{"no mesh key", `"mesh.key"`, `""`, []string{":4: mesh.key: names no file"}},
@@ -204,33 +301,87 @@ var badFiles = []struct {
 	{"no realm", `"LAB.TEST"`, `""`, []string{":24: otp.realm: is missing"}},
 	{"no index key", `"index.hex"`, `""`, []string{":25: otp.index_key: names no file"}},
 	{"unknown match", `"required"`, `"sometimes"`, []string{`:26: otp.match_username: has to be if-present, required or ignored, not "sometimes"`}},
-	{"label without name", `"devices"`, `""`, []string{":28: label[0].name: is missing"}},
-	{"label with slash", `"devices"`, `"a/b"`, []string{":28: label[0].name: has to be 1 to 64"}},
-	{"label too long", `"devices"`, `"` + strings.Repeat("a", 65) + `"`, []string{":28: label[0].name: has to be 1 to 64"}},
-	{"label twice", `"v1.devices_x~"`, `"devices"`, []string{":31: label[1].name: another label has this name"}},
-	{"label without rule", "basic = \"token\"\n[ops]", "[ops]", []string{`label[1].basic: has to be "token", not ""`}},
-	{"rule that is not built", "basic = \"token\"\n[ops]", "basic = \"directory\"\n[ops]", []string{`:32: label[1].basic: has to be "token", not "directory"`}},
-	{"operators' listener open", `"127.0.0.1:9555"`, `"0.0.0.0:9555"`, []string{":34: ops.listen: 0.0.0.0:9555 can be reached from other machines"}},
-	{"unknown level", `"debug"`, `"loud"`, []string{":37: log.level: has to be debug, info, warn or error"}},
+	{"label without name", `"devices"`, `""`, []string{":31: label[0].name: is missing"}},
+	{"label with slash", `"devices"`, `"a/b"`, []string{":31: label[0].name: has to be 1 to 64"}},
+	{"label too long", `"devices"`, `"` + strings.Repeat("a", 65) + `"`, []string{":31: label[0].name: has to be 1 to 64"}},
+	{"label twice", `"v1.devices_x~"`, `"devices"`, []string{":34: label[1].name: another label has this name"}},
+	{"label without rule", "basic = \"token\"\n[ops]", "[ops]", []string{`label[1].basic: has to be "token", "directory" or "token-then-directory", not ""`}},
+	{"no directory", "basic = \"token\"\n[ops]", "basic = \"directory\"\n[ops]", []string{`:35: label[1].basic: "directory" needs [directory] servers`}},
+	{"nothing to check by", "basic = \"token\"\n[ops]", "basic = \"token\"\ndirectory_check = \"required\"\n[ops]", []string{`:36: label[1].directory_check: "required" needs [directory] servers`}},
+	{"password for tokens", "basic = \"token\"\n[ops]", "basic = \"token\"\naccept_password = true\n[ops]", []string{`:36: label[1].accept_password: means nothing`}},
+	{"no failures", "max_failures = 5", "max_failures = 0", []string{":27: otp.max_failures: has to be at least 1, not 0"}},
+	{"no lockout", "lockout_duration = 120", "lockout_duration = 0", []string{":29: otp.lockout_duration: has to be at least 1, not 0"}},
+	{"operators' listener open", `"127.0.0.1:9555"`, `"0.0.0.0:9555"`, []string{":37: ops.listen: 0.0.0.0:9555 can be reached from other machines"}},
+	{"unknown level", `"debug"`, `"loud"`, []string{":40: log.level: has to be debug, info, warn or error"}},
+}
+
+// badAccounts are mistakes in what a directory needs.
+var badAccounts = []badFile{
+	{"server without scheme", `"ldaps://ipa1.lab.test"`, `"ipa1.lab.test"`, []string{"directory.servers: ", "ipa1.lab.test"}},
+	{"no realm", "realm = \"LAB.TEST\"\nbase_dn", "base_dn", []string{"directory.realm: is missing"}},
+	{"bad base", `"dc=lab,dc=test"`, `"lab.test"`, []string{"directory.base_dn: "}},
+	{"certificate without key", "key = \"ldap.key\"\n", "", []string{"directory.key: goes with certificate"}},
+	{"account without password", "password_file = \"ldap.password\"\n", "", []string{"directory.password_file: goes with bind_dn"}},
+	{"nobody to bind as", "certificate = \"ldap.crt\"\nkey = \"ldap.key\"\nbind_dn = \"uid=estuary,cn=sysaccounts,cn=etc,dc=lab,dc=test\"\npassword_file = \"ldap.password\"\n", "", []string{"directory.bind_dn: is missing, and so is a certificate"}},
+	{"evidence beside the control", "otp_required_control = false", "otp_required_control = true", []string{"directory.otp_evidence: means nothing"}},
+	{"evidence that is no filter", `"(objectClass=oathTOTPUser)"`, `"objectClass=)"`, []string{"directory.otp_evidence: "}},
+	{"no time", `timeout = "3s"`, `timeout = "1ms"`, []string{"directory.timeout: has to be between 100ms and 20s, not 1ms"}},
+	{"no pool", "pool = 4", "pool = 0", []string{"directory.pool: has to be between 1 and 64, not 0"}},
+	{"no spend key", `["spend.hex"]`, "[]", []string{"one_time.spend_keys: has to name one file, or two while the key is being changed, not 0"}},
+	{"three spend keys", `["spend.hex"]`, `["a", "b", "c"]`, []string{"one_time.spend_keys: has to name one file, or two while the key is being changed, not 3"}},
+	{"no RADIUS server", `servers = ["radius3"]`, "servers = []", []string{"radius[1].servers: is missing"}},
+	{"filter that is none", `"(objectClass=person)"`, `"objectClass"`, []string{"radius[0].filter: is not an LDAP filter"}},
+	{"no secret", "secret = \"radius.secret\"\n", "", []string{"radius[0].secret: names no file"}},
+	{"unknown transport", `"udp"`, `"tcp"`, []string{`radius[0].transport: has to be "udp" or "tls", not "tcp"`}},
+	{"udp with certificate", `allow_unsigned = true`, "certificate = \"x.crt\"", []string{"radius[0].certificate: means nothing"}},
+	{"tls without key", "key = \"radius.key\"\n", "", []string{"radius[1].key: names no file"}},
+	{"tls with secret", "key = \"radius.key\"", "key = \"radius.key\"\nsecret = \"x\"\nallow_unsigned = true", []string{"radius[1].secret: means nothing", "radius[1].allow_unsigned: means nothing"}},
+	{"RADIUS too slow", `timeout = "5s"`, `timeout = "26s"`, []string{"radius[0].timeout: has to be between 1s and 25s, not 26s"}},
+	{"too many retries", "retries = 2", "retries = 11", []string{"radius[0].retries: has to be between 0 and 10, not 11"}},
+	{"long separator", `"//"`, `"/////////"`, []string{"radius_client.challenge_separator: has 9 octets: at most 8"}},
+	{"long name", `"est.lab.test"`, `"` + strings.Repeat("a", 254) + `"`, []string{"radius_client.nas_identifier: has 254 octets"}},
+	{"socket by TCP", `"unix:/run/estuary/otpd"`, `"127.0.0.1:1812"`, []string{"otpd.listen: has to be unix: and an absolute path"}},
+	{"relative socket", `"unix:/run/estuary/otpd"`, `"unix:otpd"`, []string{"otpd.listen: has to be unix: and an absolute path"}},
+	{"KDC waits for ever", `timeout = "9s"`, `timeout = "6m"`, []string{"otpd.timeout: has to be between 1s and 5m, not 6m"}},
+	{"account limit of nothing", "account_max_failures = 3", "account_max_failures = 0", []string{"throttle.account_max_failures: has to be at least 1"}},
+	{"window of nothing", `network_window = "1m"`, `network_window = "0s"`, []string{"throttle.network_window: has to be between 1s and 1d, not 0s"}},
+	{"one network for all", "ipv4_prefix = 24", "ipv4_prefix = 0", []string{"throttle.ipv4_prefix: has to be between 8 and 32, not 0"}},
+	{"networks beyond addresses", "ipv6_prefix = 56", "ipv6_prefix = 129", []string{"throttle.ipv6_prefix: has to be between 16 and 128, not 129"}},
+	{"unknown check", `"if-reachable"`, `"sometimes"`, []string{`label[2].directory_check: has to be "none", "if-reachable" or "required", not "sometimes"`}},
+	{"check of accounts", `"token-then-directory"`, `"directory"`, []string{"label[2].directory_check: is for enrolment tokens"}},
+	{"RADIUS without directory", "servers = [\"ldaps://ipa1.lab.test\", \"ldap://ipa2.lab.test:1389\"]\n", "", []string{
+		"radius: needs [directory] servers", "otpd.listen: needs [directory] servers", "label[2].basic: ",
+	}},
 }
 
 func TestBadFiles(t *testing.T) {
 	for _, c := range badFiles {
-		t.Run(c.name, func(t *testing.T) {
-			text := strings.Replace(good, c.old, c.replacement, 1)
-			if text == good {
-				t.Fatal("the case changes nothing")
-			}
-			_, _, err := load(t, text)
-			var report *shared.Report
-			if !errors.As(err, &report) {
-				t.Fatalf("no report but %v", err)
-			}
-			for _, want := range c.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("no %q in:\n%v", want, err)
-				}
-			}
-		})
+		t.Run(c.name, func(t *testing.T) { refused(t, good, c) })
+	}
+	for _, c := range badAccounts {
+		t.Run(c.name, func(t *testing.T) { refused(t, good+"# accounts\n"+accounts, c) })
+	}
+}
+
+// refused demands that the file is refused with everything that the case wants.
+func refused(t *testing.T, file string, c badFile) {
+	t.Helper()
+	before, after, _ := strings.Cut(file, "# accounts\n")
+	text := strings.Replace(before, c.old, c.replacement, 1)
+	if after != "" {
+		text = before + strings.Replace(after, c.old, c.replacement, 1)
+	}
+	if text == file || after != "" && text == before+after {
+		t.Fatal("the case changes nothing")
+	}
+	_, _, err := load(t, text)
+	var report *shared.Report
+	if !errors.As(err, &report) {
+		t.Fatalf("no report but %v", err)
+	}
+	for _, want := range c.want {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in:\n%v", want, err)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -103,7 +104,7 @@ func (s *Authenticator) answer(ctx context.Context, req *validatorv1.Authenticat
 }
 
 // check reads the message into at and says who offers its credential. What is cheap comes
-// first: only what may be a token is worth the check of a certificate request.
+// first: only what may be good is worth the check of a certificate request.
 func (s *Authenticator) check(ctx context.Context, req *validatorv1.AuthenticateRequest, at *attempt) (authn.Outcome, error) {
 	basic := req.GetCredential().GetBasic()
 	token68 := secret.Bytes{}
@@ -117,17 +118,16 @@ func (s *Authenticator) check(ctx context.Context, req *validatorv1.Authenticate
 	if basic == nil {
 		return authn.Outcome{}, malformed("credential", errors.New("it holds none of a kind that is known"))
 	}
-	if out, err := s.c.Authn.Screen(at.request.Label, token68); err != nil || out.Refused != "" {
+	offered := authn.Attempt{Label: at.request.Label, Token68: token68, ClientAddress: at.address}
+	if out, err := s.c.Authn.Screen(ctx, offered); err != nil || out.Refused != "" {
 		return out, err
 	}
 	request, err := csr.Parse(req.GetCsrDer())
 	if err != nil {
 		return authn.Outcome{}, err
 	}
-	at.request.CSR = request
-	out, err := s.c.Authn.Basic(ctx, authn.Attempt{
-		Label: at.request.Label, Token68: token68, SPKISHA256: request.SPKISHA256(), ClientAddress: at.address,
-	})
+	at.request.CSR, offered.SPKISHA256 = request, request.SPKISHA256()
+	out, err := s.c.Authn.Basic(ctx, offered)
 	failpoint.Here(failpoint.ValidatorAnswered)
 	return out, err
 }
@@ -135,7 +135,8 @@ func (s *Authenticator) check(ctx context.Context, req *validatorv1.Authenticate
 func (s *Authenticator) accept(ctx context.Context, at attempt, out authn.Outcome) (*validatorv1.AuthenticateResponse, error) {
 	sealed, err := s.c.Attest.Seal(at.request, out.Proof)
 	if err != nil {
-		return nil, err
+		// A one-time code was accepted all the same.
+		return nil, errors.Join(err, s.settle(ctx, out.Settlement, nil))
 	}
 	outcome := "accepted"
 	if out.Repeated {
@@ -143,7 +144,7 @@ func (s *Authenticator) accept(ctx context.Context, at attempt, out authn.Outcom
 	}
 	r := s.record(ctx, "credential."+outcome, audit.Success, at, out)
 	r.Detail["assertion"] = hex.EncodeToString(sealed.ID)
-	if err := s.keep(ctx, r, out.Acceptance); err != nil {
+	if err := s.keep(ctx, r, out); err != nil {
 		s.count("undecided")
 		return nil, fmt.Errorf("recording an accepted credential: %w", err)
 	}
@@ -158,7 +159,7 @@ func (s *Authenticator) accept(ctx context.Context, at attempt, out authn.Outcom
 func (s *Authenticator) refuse(ctx context.Context, at attempt, out authn.Outcome, answer error) error {
 	r := s.record(ctx, "credential.refused", audit.Refused, at, out)
 	r.Reason = out.Refused
-	if err := s.keep(ctx, r, nil); err != nil {
+	if err := s.keep(ctx, r, out); err != nil {
 		s.count("undecided")
 		return fmt.Errorf("recording a refused credential: %w", err)
 	}
@@ -173,15 +174,21 @@ func (s *Authenticator) alarm(ctx context.Context, out authn.Outcome) {
 		slog.String("reason", out.Alarm), slog.String("token", out.TokenID), slog.String("request_id", mesh.RequestID(ctx)))
 }
 
-// keep stores a record and what is to be recognised of an accepted credential, if anything,
+// keep stores a record with what is to be recognised, ended or counted of the credential,
 // also when the caller has hung up: who tries a credential and leaves is on record too.
-func (s *Authenticator) keep(ctx context.Context, r audit.Record, a *state.Acceptance) error {
+func (s *Authenticator) keep(ctx context.Context, r audit.Record, out authn.Outcome) error {
+	if out.Acceptance == nil {
+		return s.settle(ctx, out.Settlement, &r)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancel()
-	if a != nil {
-		return s.c.State.Accept(ctx, *a, r)
-	}
-	return s.c.State.Record(ctx, r)
+	return s.c.State.Accept(ctx, *out.Acceptance, r)
+}
+
+func (s *Authenticator) settle(ctx context.Context, t state.Settlement, r *audit.Record) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
+	defer cancel()
+	return s.c.State.Settle(ctx, t, r)
 }
 
 func (s *Authenticator) record(ctx context.Context, event, outcome string, at attempt, out authn.Outcome) audit.Record {
@@ -189,7 +196,11 @@ func (s *Authenticator) record(ctx context.Context, event, outcome string, at at
 		Time: s.c.Now(), Event: event, Outcome: outcome,
 		Actor: mesh.PeerName(ctx), Address: at.address, RequestID: mesh.RequestID(ctx),
 		Label: at.request.Label, CSRSHA256: at.csrHash,
-		Identity: out.Identity, Method: methodToken, Detail: map[string]string{},
+		Identity: out.Identity, Method: out.Method, Detail: map[string]string{},
+	}
+	if backend := out.Proof.Authentication.GetBackend(); backend != "" && out.TokenID == "" {
+		r.Detail["backend"] = backend
+		r.Detail["indicators"] = strings.Join(out.Proof.Authentication.GetIndicators(), ",")
 	}
 	if out.TokenID != "" {
 		r.Detail["token"] = out.TokenID

@@ -1,7 +1,9 @@
 package state_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"sync"
@@ -168,6 +170,39 @@ func TestClaimsAtOnce(t *testing.T) {
 			wg.Wait()
 			if fresh.Load() != 1 {
 				t.Errorf("round %d: %d claims", round, fresh.Load())
+			}
+		}
+	})
+}
+
+// The same by validators with different sets of keys.
+func TestClaimsAtOnceByKeySets(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open func() *store.DB) {
+		s := newState(t, open(), 1, io.Discard)
+		for range 20 {
+			common := make([]byte, 32)
+			_, _ = rand.Read(common)
+			own := make([][]byte, 3)
+			for i := range own {
+				own[i] = make([]byte, 32)
+				_, _ = rand.Read(own[i])
+			}
+			var mu sync.Mutex
+			found := map[state.Standing]int{}
+			var wg sync.WaitGroup
+			for n := range 48 {
+				wg.Go(func() {
+					c := claim(1, byte(n+1))
+					c.IDs = [][]byte{bytes.Clone(common), bytes.Clone(own[n%3])}
+					got, _ := begin(t, s, c)
+					mu.Lock()
+					defer mu.Unlock()
+					found[got]++
+				})
+			}
+			wg.Wait()
+			if found[state.Fresh] != 1 || found[state.Taken] != 47 {
+				t.Errorf("standings %v", found)
 			}
 		}
 	})
