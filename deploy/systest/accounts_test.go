@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -58,26 +59,28 @@ type directorySettings struct {
 // have one in common.
 func (c *cluster) useDirectory(d directorySettings) {
 	c.t.Helper()
-	keys := filepath.Join(c.s.state, "validator")
-	for i := range 4 {
-		c.write(filepath.Join(keys, fmt.Sprintf("spend-%d.key", i)), hex.EncodeToString(random32())+"\n")
+	if err := d.secrets(c.s.state); err != nil {
+		c.t.Fatal(err)
 	}
-	c.write(filepath.Join(keys, "ldap.password"), d.password)
 	for i, n := range c.nodes {
-		c.rewrite(n, func(text string) string {
-			switch n.service {
-			case "signer":
-				text = strings.Replace(text, `methods = ["token"]`, `methods = ["token", "ldap-otp", "ldap-password", "radius"]`, 1)
-				text = strings.Replace(text, `realms = ["DEVICES"]`, fmt.Sprintf(`realms = ["DEVICES", %q]`, d.realm), 1)
-				return text + fmt.Sprintf(signerAccounts, userLabel, d.realm)
-			case "gateway":
-				return text + fmt.Sprintf("\n[[label]]\nname = %q\n", userLabel)
-			case "validator":
-				return text + fmt.Sprintf(validatorAccounts, d.server, d.realm, d.ca, d.bindDN, d.more, 1+i%3, userLabel) + d.extra
-			}
-			return text
-		})
+		c.rewrite(n, func(text string) string { return d.configure(n.service, text, i) })
 	}
+}
+
+// configure returns the configuration of a service with accounts of the directory; own picks
+// the second spend key of a validator.
+func (d directorySettings) configure(service, text string, own int) string {
+	switch service {
+	case "signer":
+		text = strings.Replace(text, `methods = ["token"]`, `methods = ["token", "ldap-otp", "ldap-password", "radius"]`, 1)
+		text = strings.Replace(text, `realms = ["DEVICES"]`, fmt.Sprintf(`realms = ["DEVICES", %q]`, d.realm), 1)
+		return text + fmt.Sprintf(signerAccounts, userLabel, d.realm)
+	case "gateway":
+		return text + fmt.Sprintf("\n[[label]]\nname = %q\n", userLabel)
+	case "validator":
+		return text + fmt.Sprintf(validatorAccounts, d.server, d.realm, d.ca, d.bindDN, d.more, 1+own%3, userLabel) + d.extra
+	}
+	return text
 }
 
 const signerAccounts = `
@@ -117,11 +120,14 @@ func random32() []byte {
 	return b
 }
 
-func (c *cluster) write(path, text string) {
-	c.t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		c.t.Fatal(err)
+// secrets writes the files that the configuration names.
+func (d directorySettings) secrets(state string) error {
+	errs := []error{os.WriteFile(filepath.Join(state, "validator/ldap.password"), []byte(d.password), 0o600)}
+	for i := range 4 {
+		path := filepath.Join(state, fmt.Sprintf("validator/spend-%d.key", i))
+		errs = append(errs, os.WriteFile(path, []byte(hex.EncodeToString(random32())+"\n"), 0o600))
 	}
+	return errors.Join(errs...)
 }
 
 // user makes an account with a HOTP token.

@@ -43,6 +43,10 @@ type (
 //	text VAR FILE              the text of a file without its newline
 //	soon VAR DURATION          the time in DURATION, for expires_at
 //	sleep DURATION             wait
+//	lab SERVER                 what the lab's env file of a server says, as SERVER_KEY
+//	directory SERVER [FILE [FILE]]
+//	                           enrol accounts of the lab's directory under the label user, with
+//	                           further lines of [directory], and what stands behind all
 //	ports VAR...               find a free port for each; that of OPS_PORT is the first of four
 //	listen PORT, unlisten PORT take a port, and give it back
 func TestStories(t *testing.T) {
@@ -71,6 +75,7 @@ func TestStories(t *testing.T) {
 				}
 				ts.Setenv(args[0], storetest.Postgres(t))
 			},
+			"lab": labCommand, "directory": directoryCommand,
 			"soon": soonCommand, "sleep": sleepCommand,
 			"ports": portsCommand, "listen": listenCommand, "unlisten": unlistenCommand,
 		},
