@@ -1,7 +1,6 @@
 package systest_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net/http"
@@ -187,26 +186,12 @@ func usageOf(t *testing.T, n *node) usage {
 // metricsOf reads /metrics.
 func metricsOf(t *testing.T, n *node) map[string]float64 {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.ops+"/metrics", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
 	all := map[string]float64{}
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		name, text, found := strings.Cut(lines.Text(), " ")
+	for line := range strings.Lines(metricsText(t, n)) {
+		name, text, found := strings.Cut(strings.TrimSpace(line), " ")
 		if value, err := strconv.ParseFloat(text, 64); found && err == nil {
 			all[name] = value
 		}
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
 	}
 	return all
 }

@@ -78,13 +78,18 @@ func (a answer) retriable() bool {
 	return a.err != nil || a.status == http.StatusServiceUnavailable || a.status == http.StatusTooManyRequests
 }
 
+// enrolment makes the request, signed anew.
+func (a applicant) enrolment() (enrolment, error) {
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: a.name}}, a.key)
+	return enrolment{body: base64.StdEncoding.AppendEncode(nil, csr), user: a.name, password: a.token}, err
+}
+
 // enrol sends one request, signed anew, and sees to it that a certificate is one for the key.
 func (c *cluster) enrol(ctx context.Context, url string, a applicant) answer {
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: a.name}}, a.key)
+	e, err := a.enrolment()
 	if err != nil {
 		return answer{err: err}
 	}
-	e := enrolment{body: base64.StdEncoding.AppendEncode(nil, csr), user: a.name, password: a.token}
 	resp, text, err := e.post(ctx, c.client, url)
 	if resp == nil {
 		return answer{err: err}

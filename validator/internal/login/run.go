@@ -10,7 +10,6 @@ import (
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/failpoint"
-	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/secret"
 	"github.com/estuary-pki/estuary/validator/internal/directory"
 	"github.com/estuary-pki/estuary/validator/internal/radius"
@@ -20,14 +19,13 @@ import (
 
 // run claims what is to be claimed and asks the back end.
 func (l *Login) run(ctx context.Context, p plan, a Attempt, place throttle.Place) (Outcome, error) {
-	now := l.c.Now()
-	claim := &state.Claim{Binding: a.Binding, At: now, LeaseUntil: now.Add(p.limit + grace), KeepUntil: now.Add(Keep)}
+	claim := &state.Claim{Binding: a.Binding}
 	out := Outcome{Account: p.account}
 	if p.way != Password {
 		claim.IDs = l.digests(p.account, a.Password)
-		out.Spent, out.KeepUntil = claim.IDs, claim.KeepUntil
 	}
-	standing, proved, err := l.c.State.Begin(ctx, claim, p.subject)
+	standing, proved, err := l.begin(ctx, p, claim)
+	out.Spent, out.KeepUntil = claim.IDs, claim.KeepUntil
 	if errors.Is(err, state.ErrForged) {
 		out.Alarm = reasonForged
 		return l.refuse(out, throttle.Place{}, reasonForged), nil
@@ -42,10 +40,8 @@ func (l *Login) run(ctx context.Context, p plan, a Attempt, place throttle.Place
 		return l.refuse(out, throttle.Place{}, reasonTaken), nil
 	case state.Lost:
 		return l.refuse(out, throttle.Place{}, reasonLost), nil
-	case state.Working:
-		return Outcome{}, fault.New(fault.Unavailable, "login.Check", "the same attempt is being checked: try again in a moment", nil)
 	case state.Accepted:
-		if now.Sub(proved.At) > repeatFor {
+		if claim.At.Sub(proved.At) > repeatFor {
 			return l.refuse(out, throttle.Place{}, reasonOld), nil
 		}
 		out.Proved, out.Repeated = proved, true
@@ -53,6 +49,30 @@ func (l *Login) run(ctx context.Context, p plan, a Attempt, place throttle.Place
 	}
 	failpoint.Here(failpoint.ValidatorPending)
 	return l.ask(ctx, p, a, claim, out, place)
+}
+
+// lookEvery is how often is looked whether the same attempt, which somebody else works on,
+// has come to its end.
+const lookEvery = 50 * time.Millisecond
+
+// begin claims what is to be claimed. While the same attempt is being worked on it waits: an
+// answer of its own would tell that there is such an account.
+func (l *Login) begin(ctx context.Context, p plan, c *state.Claim) (state.Standing, state.Proved, error) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		c.At = l.c.Now()
+		c.LeaseUntil, c.KeepUntil = c.At.Add(p.limit+grace), c.At.Add(Keep)
+		standing, proved, err := l.c.State.Begin(ctx, c, p.subject)
+		if err != nil || standing != state.Working {
+			return standing, proved, err
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return standing, proved, unanswered(fmt.Errorf("the same attempt is being worked on: %w", ctx.Err()))
+		}
+	}
 }
 
 // ask takes the password to the back end, and sees to it that the claim is ended whatever

@@ -42,7 +42,7 @@ const (
 	Fresh Standing = iota
 	// Accepted: it was accepted with this binding.
 	Accepted
-	// Working: it is being checked with this binding at this moment.
+	// Working: it is being checked with this binding at this moment, or was until just now.
 	Working
 	// Taken: it was claimed with another binding.
 	Taken
