@@ -83,11 +83,3 @@ func (h *health) due(last *time.Time, now time.Time, every time.Duration) bool {
 	*last = now
 	return true
 }
-
-// gauge is 1 while the server is not marked down.
-func (h *health) gauge() float64 {
-	if h.isDown() {
-		return 0
-	}
-	return 1
-}

@@ -64,7 +64,7 @@ func (q question) encode(nas string, key secret.Bytes, id byte) (*packet, error)
 	}
 	octets, err := p.MarshalBinary()
 	if err = errors.Join(append(errs, err)...); err != nil {
-		return nil, fmt.Errorf("encoding a request: %w", err)
+		return nil, fmt.Errorf("%w: %w", errEncoding, err)
 	}
 	copy(octets[headerSize+2:], sign(octets, key.Reveal()))
 	return &packet{octets: octets, secret: key.Reveal()}, nil
@@ -96,6 +96,8 @@ var (
 	errSignature     = errors.New("signature")
 	errUnsigned      = errors.New("unsigned")
 )
+
+var errEncoding = errors.New("encoding a request")
 
 // check returns the answer to the request, or why the octets are none: anybody can send some.
 // What lies behind the packet's own length is padding (RFC 2865 section 3). It changes octets.
@@ -129,32 +131,32 @@ func (p *packet) check(octets []byte) (reply, error) {
 
 // read takes what matters of the attributes. The header holds the request's authenticator.
 func (r *reply) read(p *packet, octets []byte) error {
-	at, mac := headerSize, 0
-	for at < len(octets) {
-		if at+2 > len(octets) || octets[at+1] < 2 || at+int(octets[at+1]) > len(octets) {
+	var mac []byte
+	for rest := octets[headerSize:]; len(rest) > 0; {
+		if len(rest) < 2 || rest[1] < 2 || int(rest[1]) > len(rest) {
 			return errAttributes
 		}
-		value := octets[at+2 : at+int(octets[at+1])]
-		switch octets[at] {
+		value := rest[2:rest[1]]
+		switch rest[0] {
 		case typeMessageAuthenticator:
-			if len(value) != md5.Size || mac != 0 {
+			if len(value) != md5.Size || mac != nil {
 				return errSignature
 			}
-			mac = at + 2
+			mac = value
 		case typeState:
 			r.state = append([]byte{}, value...)
 		}
-		at += int(octets[at+1])
+		rest = rest[rest[1]:]
 	}
-	if mac == 0 {
+	if mac == nil {
 		if !p.unsigned {
 			return errUnsigned
 		}
 		return nil
 	}
 	r.signed = true
-	said := append([]byte{}, octets[mac:mac+md5.Size]...)
-	clear(octets[mac : mac+md5.Size])
+	said := append([]byte{}, mac...)
+	clear(mac)
 	if !hmac.Equal(sign(octets, p.secret), said) {
 		return errSignature
 	}

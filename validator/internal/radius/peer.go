@@ -3,6 +3,8 @@ package radius
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,27 +38,35 @@ type schedule struct {
 	interval time.Duration
 }
 
+// key tells servers apart. An address under another secret is another one: with a wrong
+// secret it never answers, and that says nothing of the right one.
+type key struct {
+	name, address string
+	secret        [sha256.Size]byte
+	unsigned      bool
+	tls           *tls.Config
+}
+
 // peer is a server with what is known of it.
 type peer struct {
-	name   string
+	server Server
 	client *Client
 	way    transport
 	room   chan struct{} // one for each request that waits
 	health health
 
 	mu     sync.Mutex
-	server Server    // guarded by mu; as it was named last
 	used   time.Time // guarded by mu
 	warned bool      // guarded by mu; of an answer without signature
 }
 
-// choose returns the first server that may be asked. One that has been down for a while may
-// be: it could be one that knows no Status-Server.
+// choose returns the first server that is not down, or else the first that has been down for
+// a while: it could be one that knows no Status-Server.
 func (c *Client) choose(servers []Server) (*peer, error) {
 	if len(servers) == 0 {
 		return nil, errors.New("no server is named")
 	}
-	var old *peer
+	var down []*peer
 	for _, s := range servers {
 		p, err := c.peer(s)
 		if err != nil {
@@ -65,25 +75,27 @@ func (c *Client) choose(servers []Server) (*peer, error) {
 		if !p.health.isDown() {
 			return p, nil
 		}
-		if old == nil && p.health.mayTry(c.c.Now()) {
-			old = p
+		down = append(down, p)
+	}
+	for _, p := range down {
+		if p.health.mayTry(c.c.Now()) {
+			return p, nil
 		}
 	}
-	if old == nil {
-		return nil, errDown
-	}
-	return old, nil
+	return nil, errDown
 }
 
 // peer returns what is known of a server.
 func (c *Client) peer(s Server) (*peer, error) {
-	key := "udp:" + s.Address
-	if s.TLS != nil {
-		key = "tls:" + s.Address
+	k, room := key{name: s.Name, address: s.Address, unsigned: s.AllowUnsigned, tls: s.TLS}, c.c.MaxInFlight
+	if s.TLS == nil {
+		k.secret = sha256.Sum256(s.Secret.Reveal())
+	} else {
+		room = min(room, maxConnections*perConnection)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.peers[key]
+	p := c.peers[k]
 	if c.closed {
 		return nil, errors.New("the client has been closed")
 	}
@@ -91,33 +103,70 @@ func (c *Client) peer(s Server) (*peer, error) {
 		if len(c.peers) >= maxPeers {
 			return nil, fmt.Errorf("more than %d servers", maxPeers)
 		}
-		p = &peer{name: s.Name, client: c, room: make(chan struct{}, c.c.MaxInFlight)}
+		p = &peer{server: s, client: c, room: make(chan struct{}, room)}
 		p.way = newUDP(p)
 		if s.TLS != nil {
 			p.way = newTLS(p)
 		}
-		c.peers[key] = p
-		c.c.Metrics.GetOrCreateGauge(fmt.Sprintf("estuary_validator_radius_up{server=%q}", s.Name), p.health.gauge)
+		c.peers[k] = p
+		c.c.Metrics.GetOrCreateGauge(fmt.Sprintf("estuary_validator_radius_up{server=%q}", s.Name),
+			func() float64 { return c.up(s.Name) })
 	}
 	p.mu.Lock()
-	p.server, p.used = s, c.c.Now()
+	p.used = c.c.Now()
 	p.mu.Unlock()
 	return p, nil
 }
 
-func (p *peer) current() Server {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.server
+// latest returns, for each name, the server that was named by it last: its secret may have
+// changed. The caller holds mu.
+func (c *Client) latest() map[string]*peer {
+	all := make(map[string]*peer, len(c.peers))
+	for _, p := range c.peers {
+		if o := all[p.server.Name]; o == nil || p.lastUsed().After(o.lastUsed()) {
+			all[p.server.Name] = p
+		}
+	}
+	return all
 }
 
-func (p *peer) enter(ctx context.Context) error {
+// up is 1 while the server of this name is not marked down.
+func (c *Client) up(name string) float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.latest()[name]; p != nil && p.health.isDown() {
+		return 0
+	}
+	return 1
+}
+
+func (p *peer) lastUsed() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.used
+}
+
+// enter takes room for one request, and tells whether it had to wait. A caller whose time has
+// passed gets none, even where there is some.
+func (p *peer) enter(ctx context.Context) (waited bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
 	select {
 	case p.room <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+		return false, nil
+	default:
 	}
+	select {
+	case p.room <- struct{}{}:
+	case <-ctx.Done():
+		return true, ctx.Err()
+	}
+	if err := ctx.Err(); err != nil { // both were ready, and chance chose
+		p.leave()
+		return true, err
+	}
+	return true, nil
 }
 
 func (p *peer) leave() { <-p.room }
@@ -126,57 +175,63 @@ func (p *peer) leave() { <-p.room }
 func (p *peer) ask(ctx context.Context, q question, s schedule) (reply, error) {
 	started := p.client.c.Now()
 	answer, err := p.way.exchange(ctx, q, s)
-	var unknown *Unknown
 	what := "unknown"
 	switch {
 	case err == nil:
 		what = [...]string{"rejected", "accepted", "challenged"}[results[answer.code]]
 		p.alive()
 		p.warn(answer)
-	case errors.As(err, &unknown) && (unknown.Sent || p.current().TLS != nil):
+	case blames(ctx, err) && (ctx.Err() == nil || p.client.c.Now().Sub(started) >= s.interval/2):
 		p.silent(started, err)
 	}
-	p.client.c.Metrics.GetOrCreateCounter(fmt.Sprintf("estuary_validator_radius_requests_total{server=%q,result=%q}", p.name, what)).Inc()
+	p.client.c.Metrics.GetOrCreateCounter(fmt.Sprintf("estuary_validator_radius_requests_total{server=%q,result=%q}", p.server.Name, what)).Inc()
 	return answer, err
 }
 
+// blames tells whether an error may be the server's: it is not when the caller has gone away,
+// or the request could not be made.
+func blames(ctx context.Context, err error) bool {
+	return !errors.Is(ctx.Err(), context.Canceled) &&
+		!errors.Is(err, errEncoding) && !errors.Is(err, errClosed) && !errors.Is(err, errFull)
+}
+
 func (p *peer) unknown(sent bool, err error) *Unknown {
-	return &Unknown{Server: p.name, Sent: sent, Err: err}
+	return &Unknown{Server: p.server.Name, Sent: sent, Err: err}
 }
 
 func (p *peer) alive() {
 	if p.health.alive(p.client.c.Now()) {
-		p.client.c.Log.Info("a RADIUS server is back", slog.String("server", p.name))
+		p.client.c.Log.Info("a RADIUS server is back", slog.String("server", p.server.Name))
 	}
 }
 
 func (p *peer) silent(started time.Time, err error) {
 	if p.health.silent(started, p.client.c.Now()) {
-		p.client.c.Log.Error("a RADIUS server is lost", slog.String("server", p.name), slog.String("error", err.Error()))
+		p.client.c.Log.Error("a RADIUS server is lost", slog.String("server", p.server.Name), slog.String("error", err.Error()))
 	}
 }
 
 // warn tells of an answer that could be forged: once in the log, always in the metrics.
 func (p *peer) warn(answer reply) {
-	if answer.signed || p.current().TLS != nil {
+	if answer.signed || p.server.TLS != nil {
 		return
 	}
-	p.client.c.Metrics.GetOrCreateCounter(fmt.Sprintf("estuary_validator_radius_unsigned_total{server=%q}", p.name)).Inc()
+	p.client.c.Metrics.GetOrCreateCounter(fmt.Sprintf("estuary_validator_radius_unsigned_total{server=%q}", p.server.Name)).Inc()
 	p.mu.Lock()
 	first := !p.warned
 	p.warned = true
 	p.mu.Unlock()
 	if first {
 		p.client.c.Log.Warn("a RADIUS server answers without Message-Authenticator: its answers can be forged (CVE-2024-3596)",
-			slog.String("server", p.name))
+			slog.String("server", p.server.Name))
 	}
 }
 
 // junk counts octets that are no answer.
 func (p *peer) junk(why error) {
-	p.client.c.Metrics.GetOrCreateCounter(fmt.Sprintf("estuary_validator_radius_junk_total{server=%q,reason=%q}", p.name, why)).Inc()
+	p.client.c.Metrics.GetOrCreateCounter(fmt.Sprintf("estuary_validator_radius_junk_total{server=%q,reason=%q}", p.server.Name, why)).Inc()
 	if p.health.tellJunk(p.client.c.Now()) {
-		p.client.c.Log.Warn("what is no answer came from a RADIUS server's address", slog.String("server", p.name), slog.String("reason", why.Error()))
+		p.client.c.Log.Warn("what is no answer came from a RADIUS server's address", slog.String("server", p.server.Name), slog.String("reason", why.Error()))
 	}
 }
 
@@ -213,12 +268,9 @@ const unusedFor = time.Hour
 func (c *Client) sweep(ctx context.Context) {
 	c.mu.Lock()
 	var all []*peer
-	for key, p := range c.peers {
-		p.mu.Lock()
-		unused := c.c.Now().Sub(p.used) > unusedFor
-		p.mu.Unlock()
-		if unused && len(p.room) == 0 {
-			delete(c.peers, key)
+	for k, p := range c.peers {
+		if c.c.Now().Sub(p.lastUsed()) > unusedFor && len(p.room) == 0 {
+			delete(c.peers, k)
 			p.way.close()
 			continue
 		}

@@ -11,6 +11,7 @@
 package radius
 
 import (
+	"bytes"
 	"context"
 	"crypto/fips140"
 	"crypto/tls"
@@ -32,6 +33,8 @@ const (
 	maxPassword = 128
 	// maxName is what an attribute holds (RFC 2865 section 5).
 	maxName = 253
+	// maxRetries is the most that FreeIPA lets a server have.
+	maxRetries = 10
 )
 
 // Server is one RADIUS server.
@@ -46,7 +49,8 @@ type Server struct {
 	// AllowUnsigned takes answers without Message-Authenticator over UDP, which can be forged
 	// (CVE-2024-3596).
 	AllowUnsigned bool
-	// TLS makes it a server of RadSec. ServerName may be empty: the host of Address then.
+	// TLS makes it a server of RadSec. ServerName may be empty: the host of Address then. Who
+	// names it by the same pointer shares its connections.
 	TLS *tls.Config
 }
 
@@ -56,7 +60,8 @@ type Target struct {
 	Servers []Server
 	// Timeout is the time for all of it.
 	Timeout time.Duration
-	// Retries is how often a request is sent again over UDP, in equal steps of Timeout.
+	// Retries is how often a request is sent again over UDP, in equal steps of Timeout: 0 to
+	// 10, and the nearer of them where it is neither.
 	Retries int
 }
 
@@ -132,8 +137,8 @@ type Client struct {
 	running sync.WaitGroup // readers of sockets and connections
 
 	mu     sync.Mutex
-	peers  map[string]*peer // guarded by mu; by transport and address
-	closed bool             // guarded by mu
+	peers  map[key]*peer // guarded by mu
+	closed bool          // guarded by mu
 }
 
 // New returns a Client. RADIUS is built on MD5: with GODEBUG=fips140=only there can be none.
@@ -151,45 +156,64 @@ func New(c Config) (*Client, error) {
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = defaultInFlight
 	}
-	return &Client{c: c, peers: map[string]*peer{}}, nil
+	return &Client{c: c, peers: map[key]*peer{}}, nil
 }
 
 // Authenticate asks the first server of the target that is not marked down, and no other one
 // once anything has been sent. Its error is an *Unknown.
 func (c *Client) Authenticate(ctx context.Context, t Target, r Request) (Answer, error) {
-	if !sendable(r.User, maxName) || !sendable(string(r.Password.Reveal()), maxPassword) ||
-		r.Answer.Len() > 0 && !sendable(string(r.Answer.Reveal()), maxPassword) {
+	if !sendable([]byte(r.User), maxName) || !sendable(r.Password.Reveal(), maxPassword) ||
+		r.Answer.Len() > 0 && !sendable(r.Answer.Reveal(), maxPassword) {
 		return Answer{Result: Rejected}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
-	p, err := c.choose(t.Servers)
+	sends := 1 + min(max(t.Retries, 0), maxRetries)
+	s := schedule{sends: sends, interval: t.Timeout / time.Duration(sends)}
+	p, err := c.admit(ctx, t.Servers, t.Timeout-s.interval/2)
 	if err != nil {
-		return Answer{}, &Unknown{Err: err}
-	}
-	if err := p.enter(ctx); err != nil {
-		return Answer{}, &Unknown{Server: p.name, Err: fmt.Errorf("waiting for others: %w", err)}
+		return Answer{}, err
 	}
 	defer p.leave()
-	s := schedule{sends: t.Retries + 1, interval: t.Timeout / time.Duration(t.Retries+1)}
 	reply, err := p.ask(ctx, question{user: r.User, password: r.Password}, s)
 	if err == nil && reply.code == accessChallenge && r.Answer.Len() > 0 {
 		reply, err = p.ask(ctx, question{user: r.User, password: r.Answer, state: reply.state}, s)
+		if unknown := (*Unknown)(nil); errors.As(err, &unknown) {
+			unknown.Sent = true // the password, before the challenge
+		}
 	}
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Result: results[reply.code], Server: p.name}, nil
+	return Answer{Result: results[reply.code], Server: p.server.Name}, nil
+}
+
+// admit returns a server that may be asked, with room there; it waits for that. Who would be
+// let in with less than half an interval left is not: the password, which may be a one-time
+// code, would be sent with no time for an answer. Where the server went down meanwhile
+// another is chosen, for nothing has been sent. Its error is an *Unknown.
+func (c *Client) admit(ctx context.Context, servers []Server, patience time.Duration) (*peer, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		p, err := c.choose(servers)
+		if err != nil {
+			return nil, &Unknown{Err: err}
+		}
+		waited, err := p.enter(ctx)
+		if err != nil {
+			return nil, &Unknown{Server: p.server.Name, Err: fmt.Errorf("waiting for others: %w", err)}
+		}
+		if !waited || !p.health.isDown() {
+			return p, nil
+		}
+		p.leave()
+	}
 }
 
 // sendable tells whether text fits into an attribute, whole: servers end it at a NUL.
-func sendable(text string, most int) bool {
-	for i := range len(text) {
-		if text[i] == 0 {
-			return false
-		}
-	}
-	return text != "" && len(text) <= most
+func sendable(text []byte, most int) bool {
+	return len(text) > 0 && len(text) <= most && bytes.IndexByte(text, 0) < 0
 }
 
 // Down returns the names of the servers that are marked down now, in no order.
@@ -197,9 +221,9 @@ func (c *Client) Down() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var names []string
-	for _, p := range c.peers {
+	for name, p := range c.latest() {
 		if p.health.isDown() {
-			names = append(names, p.name)
+			names = append(names, name)
 		}
 	}
 	return names

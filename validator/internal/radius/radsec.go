@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// maxConnections bounds the connections to one server; each carries 256 requests.
+	// maxConnections bounds the connections to one server, perConnection the logins on each
+	// of them when all are full: one identifier is left for Status-Server.
 	maxConnections = 4
+	perConnection  = 255
 	// connectTime is what connecting may take, writeTime a write.
 	connectTime = 5 * time.Second
 	writeTime   = 5 * time.Second
@@ -25,7 +27,10 @@ const (
 	idleFor    = 5 * time.Minute
 )
 
-var errLost = errors.New("the connection was lost")
+var (
+	errLost = errors.New("the connection was lost")
+	errFull = fmt.Errorf("%d connections are full", maxConnections)
+)
 
 // stream is a server of RadSec: a few connections on which requests follow one another
 // without waiting.
@@ -75,7 +80,14 @@ func (s *stream) on(ctx context.Context, l *link, id byte, q question) (reply, e
 	w := &waiting{packet: packet, answer: make(chan reply, 1)}
 	s.mu.Lock()
 	l.waiting[id] = w
+	dead := l.dead
 	s.mu.Unlock()
+	switch {
+	case dead:
+		return reply{}, s.peer.unknown(false, errLost)
+	case ctx.Err() != nil:
+		return reply{}, s.peer.unknown(false, ctx.Err())
+	}
 	if err := l.write(packet.octets); err != nil {
 		s.drop(l)
 		return reply{}, s.peer.unknown(true, fmt.Errorf("writing: %w", err))
@@ -84,15 +96,14 @@ func (s *stream) on(ctx context.Context, l *link, id byte, q question) (reply, e
 	case answer := <-w.answer:
 		return answer, nil
 	case <-ctx.Done():
-		return reply{}, s.peer.unknown(true, errNoAnswer)
+		err = errNoAnswer
 	case <-l.ended:
+		err = errLost
 	}
-	select { // it may have come just before
-	case answer := <-w.answer:
+	if answer, ok := w.justNow(); ok {
 		return answer, nil
-	default:
-		return reply{}, s.peer.unknown(true, errLost)
 	}
+	return reply{}, s.peer.unknown(true, err)
 }
 
 // write sends one packet in one TLS record: FreeRADIUS 3.2.1 reads no second one in it.
@@ -102,8 +113,10 @@ func (l *link) write(octets []byte) error {
 	if err := l.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
 		return err
 	}
-	_, err := l.conn.Write(octets)
-	return err
+	if _, err := l.conn.Write(octets); err != nil {
+		return err
+	}
+	return l.conn.SetWriteDeadline(time.Time{}) // reading writes too: an update of keys
 }
 
 // take returns a connection with an identifier on it; it connects where there is none.
@@ -152,7 +165,7 @@ func (s *stream) grow(ctx context.Context) error {
 	case room:
 		return nil
 	case full:
-		return fmt.Errorf("%d connections are full", maxConnections)
+		return errFull
 	}
 	conn, err := s.dial(ctx)
 	if err != nil {
@@ -173,7 +186,7 @@ func (s *stream) grow(ctx context.Context) error {
 func (s *stream) dial(ctx context.Context) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	server := s.peer.current()
+	server := s.peer.server
 	config := server.TLS.Clone()
 	if config.ServerName == "" {
 		host, _, err := net.SplitHostPort(server.Address)
