@@ -21,6 +21,7 @@ const (
 func (s *Server) answer(ctx context.Context, p *packet) []byte {
 	switch p.code {
 	case statusServer:
+		p.password.Wipe()
 		s.count("status")
 		return p.reply(accessAccept)
 	case accessRequest:
@@ -57,7 +58,7 @@ func (s *Server) login(ctx context.Context, p *packet) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.c.Timeout)
 	defer cancel()
 	said := make(chan bool, 1)
-	go func() { // ends with Login, which its context stops
+	s.logins.Go(func() { // ends with Login, which its context stops
 		defer p.password.Wipe()
 		defer func() {
 			if cause := recover(); cause != nil {
@@ -65,8 +66,9 @@ func (s *Server) login(ctx context.Context, p *packet) bool {
 				said <- false
 			}
 		}()
-		said <- s.c.Login(ctx, Request{User: p.user, Password: p.password, ID: p.id})
-	}()
+		// Too late is no, also where both happen at once.
+		said <- s.c.Login(ctx, Request{User: p.user, Password: p.password, ID: p.id}) && ctx.Err() == nil
+	})
 	select {
 	case accepted := <-said:
 		return accepted

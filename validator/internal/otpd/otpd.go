@@ -12,12 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -26,12 +26,16 @@ import (
 )
 
 const (
-	// maxConnections and maxRequests bound what the clients of the socket can have at once.
+	// What the clients of the socket can have at once: connections, requests on each, and
+	// requests altogether. Further requests wait unread.
 	maxConnections = 64
-	maxRequests    = 256
+	maxPerConn     = 128
+	maxRequests    = 512
 	// idleTime is how long a connection may be silent, writeTime how long a write may take.
 	idleTime  = 10 * time.Minute
 	writeTime = 5 * time.Second
+	// acceptPause is for how long nobody is accepted when that did not succeed.
+	acceptPause = 100 * time.Millisecond
 )
 
 // Request is one login.
@@ -64,6 +68,8 @@ type Server struct {
 	path string
 	past *memory
 	room chan struct{} // one for each request on its way
+	// logins are those on their way, with those that nobody waits for any more.
+	logins sync.WaitGroup
 }
 
 // New returns a Server; it opens nothing.
@@ -80,10 +86,11 @@ func New(c Config) (*Server, error) {
 
 // Run answers until ctx ends, and waits then for the logins that are on their way.
 func (s *Server) Run(ctx context.Context) error {
-	l, err := s.listen(ctx)
+	l, err := listen(ctx, s.path)
 	if err != nil {
 		return fmt.Errorf("opening the socket for a KDC: %w", err)
 	}
+	defer s.logins.Wait()
 	var running sync.WaitGroup
 	defer running.Wait()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
@@ -93,9 +100,16 @@ func (s *Server) Run(ctx context.Context) error {
 		conn, err := l.Accept()
 		switch {
 		case ctx.Err() != nil:
+			if err == nil {
+				_ = conn.Close()
+			}
 			return nil
-		case err != nil:
+		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accepting a KDC: %w", err)
+		case err != nil: // such as too many open files: it passes
+			s.c.Log.Warn("a connection of a KDC was not accepted", slog.String("error", err.Error()))
+			pause(ctx, acceptPause)
+			continue
 		}
 		select {
 		case places <- struct{}{}:
@@ -111,52 +125,13 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// listen makes the socket, for root and our own user alone. One that nobody listens on any
-// more is replaced, any other file is not.
-func (s *Server) listen(ctx context.Context) (net.Listener, error) {
-	switch info, err := os.Lstat(s.path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, err
-	case info.Mode().Type() != fs.ModeSocket:
-		return nil, fmt.Errorf("%s is there and no socket: it stays", s.path)
-	default:
-		if conn, err := new(net.Dialer).DialContext(ctx, "unix", s.path); err == nil {
-			return nil, errors.Join(fmt.Errorf("somebody listens on %s already: is ipa-otpd.socket still enabled?", s.path), conn.Close())
-		}
-		if err := os.Remove(s.path); err != nil {
-			return nil, err
-		}
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
-	// Under another name until its mode is right: nobody can connect to it before.
-	early := s.path + ".new"
-	if err := os.Remove(early); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "unix", early)
-	if err != nil {
-		return nil, err
-	}
-	if u, ok := l.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false) // it has another name by then
-	}
-	if err := errors.Join(os.Chmod(early, 0o600), os.Rename(early, s.path)); err != nil {
-		return nil, errors.Join(err, l.Close(), os.Remove(early))
-	}
-	return &named{Listener: l, path: s.path}, nil
-}
-
-// named is a socket that is removed when it is closed.
-type named struct {
-	net.Listener
-	path string
-	once sync.Once
-}
-
-// Close removes the socket's name, and closes it.
-func (n *named) Close() (err error) {
-	n.once.Do(func() { err = errors.Join(os.Remove(n.path), n.Listener.Close()) })
-	return err
 }
 
 // serve answers on one connection, several requests at a time, in the order in which the
@@ -166,54 +141,86 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	out := &writer{conn: conn}
+	out := &writer{conn: conn, turn: make(chan struct{}, 1)}
 	var running sync.WaitGroup
 	defer func() {
 		running.Wait() // who has asked gets the answer, although nothing more is read
 		_ = conn.Close()
 	}()
+	own := make(chan struct{}, maxPerConn)
 	buffer := make([]byte, maxPacket)
 	for {
-		if ctx.Err() == nil {
-			_ = conn.SetReadDeadline(time.Now().Add(idleTime))
+		_ = conn.SetReadDeadline(time.Now().Add(idleTime))
+		if ctx.Err() != nil { // asked after the deadline, which the end of ctx sets too
+			return
 		}
 		p, err := read(conn, buffer)
 		if err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
+			if !left(err) {
 				s.count("malformed")
 				s.c.Log.Warn("a malformed request on the socket for a KDC", slog.String("error", err.Error()))
 			}
 			return
 		}
-		select {
-		case s.room <- struct{}{}:
-		case <-ctx.Done():
+		if !take(ctx, own) || !take(ctx, s.room) {
+			p.password.Wipe()
 			return
 		}
 		running.Go(func() {
-			defer func() { <-s.room }()
-			if answer := s.answer(ctx, p); answer != nil {
-				if err := out.write(answer); err != nil {
+			defer func() { <-s.room; <-own }()
+			answer := s.answer(ctx, p)
+			if answer == nil {
+				return
+			}
+			if err := out.write(answer); err != nil {
+				if !errors.Is(err, net.ErrClosed) {
 					s.c.Log.Warn("an answer to a KDC could not be written", slog.String("error", err.Error()))
 				}
+				cancel() // half an answer may be out: nothing fits behind it
 			}
 		})
 	}
 }
 
-// writer keeps answers apart.
+// take waits for a place, or for the end of ctx.
+func take(ctx context.Context, places chan<- struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// left tells whether an error only says that the other side has gone or been silent for too
+// long, or that we end.
+func left(err error) bool {
+	for _, end := range []error{io.EOF, os.ErrDeadlineExceeded, net.ErrClosed, syscall.ECONNRESET} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// writer keeps answers apart. Behind a write that did not succeed there are no others.
 type writer struct {
-	mu   sync.Mutex
-	conn net.Conn // writes are guarded by mu
+	turn   chan struct{} // holds one thing while somebody writes
+	conn   net.Conn      // writes are guarded by turn
+	broken bool          // guarded by turn
 }
 
 func (w *writer) write(octets []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
-		return err
+	w.turn <- struct{}{}
+	defer func() { <-w.turn }()
+	if w.broken {
+		return net.ErrClosed
 	}
-	_, err := w.conn.Write(octets)
+	err := w.conn.SetWriteDeadline(time.Now().Add(writeTime))
+	if err == nil {
+		_, err = w.conn.Write(octets)
+	}
+	w.broken = err != nil
 	return err
 }
 

@@ -3,10 +3,7 @@ package otpd_test
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/md5"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
@@ -31,6 +28,8 @@ type server struct {
 	logins atomic.Int64
 	set    *metrics.Set
 	log    lockedBuffer
+	// stop ends it and waits until it has ended.
+	stop func() error
 }
 
 type lockedBuffer struct {
@@ -70,9 +69,12 @@ func start(t *testing.T, login func(context.Context, otpd.Request) bool) *server
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- o.Run(ctx) }()
-	t.Cleanup(func() {
+	s.stop = sync.OnceValue(func() error {
 		cancel()
-		if err := <-ended; err != nil {
+		return <-ended
+	})
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Lstat(s.path); err == nil {
@@ -103,104 +105,10 @@ func (s *server) dial(t *testing.T) net.Conn {
 	return conn
 }
 
-// query is a request by hand, as krb5's libkrad makes it.
-type query struct {
-	code, id byte
-	auth     [16]byte
-	user     string
-	password string
-	signed   bool
-	extra    []byte
+// count returns how many requests had a result.
+func (s *server) count(result string) int {
+	return int(s.set.GetOrCreateCounter(`estuary_validator_otpd_requests_total{result="` + result + `"}`).Get())
 }
-
-func ask(id byte, user, password string) query {
-	q := query{code: 1, id: id, user: user, password: password}
-	_, _ = rand.Read(q.auth[:])
-	return q
-}
-
-func attribute(kind byte, value []byte) []byte {
-	return append([]byte{kind, byte(2 + len(value))}, value...)
-}
-
-func (q query) octets() []byte {
-	b := append([]byte{q.code, q.id, 0, 0}, q.auth[:]...)
-	if q.signed {
-		b = append(b, attribute(80, make([]byte, 16))...)
-	}
-	if q.user != "" {
-		b = append(b, attribute(1, []byte(q.user))...)
-	}
-	if q.password != "" {
-		hidden := make([]byte, (len(q.password)+15)/16*16)
-		copy(hidden, q.password)
-		previous := q.auth[:]
-		for at := 0; at < len(hidden); at += 16 {
-			mask := md5.Sum(previous)
-			for i := range mask {
-				hidden[at+i] ^= mask[i]
-			}
-			previous = hidden[at : at+16]
-		}
-		b = append(b, attribute(2, hidden)...)
-	}
-	b = append(b, q.extra...)
-	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
-	if q.signed {
-		m := hmac.New(md5.New, nil)
-		m.Write(b)
-		copy(b[22:], m.Sum(nil))
-	}
-	return b
-}
-
-// receive reads one answer and checks it as a KDC does.
-func receive(t *testing.T, conn net.Conn, all map[byte]query) (id, code byte) {
-	t.Helper()
-	b := make([]byte, 4096)
-	if _, err := io.ReadFull(conn, b[:20]); err != nil {
-		t.Fatal(err)
-	}
-	b = b[:binary.BigEndian.Uint16(b[2:])]
-	if _, err := io.ReadFull(conn, b[20:]); err != nil {
-		t.Fatal(err)
-	}
-	q, ok := all[b[1]]
-	if !ok {
-		t.Fatalf("an answer to %d, which was not asked", b[1])
-	}
-	said := bytes.Clone(b[4:20])
-	copy(b[4:], q.auth[:])
-	if sum := md5.Sum(b); !bytes.Equal(sum[:], said) {
-		t.Errorf("answer %d: not authentic", b[1])
-	}
-	if q.signed != (len(b) == 38 && b[20] == 80) {
-		t.Errorf("answer %d: %d octets", b[1], len(b))
-	} else if q.signed {
-		mac := bytes.Clone(b[22:38])
-		clear(b[22:38])
-		m := hmac.New(md5.New, nil)
-		m.Write(b)
-		if !hmac.Equal(mac, m.Sum(nil)) {
-			t.Errorf("answer %d: bad Message-Authenticator", b[1])
-		}
-	}
-	return b[1], b[0]
-}
-
-func exchange(t *testing.T, conn net.Conn, q query) byte {
-	t.Helper()
-	if _, err := conn.Write(q.octets()); err != nil {
-		t.Fatal(err)
-	}
-	_, code := receive(t, conn, map[byte]query{q.id: q})
-	return code
-}
-
-const (
-	accepted = 2
-	rejected = 3
-)
 
 // Every request has an answer, the right one.
 func TestAnswers(t *testing.T) {
@@ -288,6 +196,9 @@ func TestDuplicates(t *testing.T) {
 	if got := exchange(t, s.dial(t), q); got != accepted || s.logins.Load() != 1 {
 		t.Errorf("afterwards: code %d, %d logins", got, s.logins.Load())
 	}
+	if got := s.count("duplicate"); got != 10 || s.count("accepted") != 1 {
+		t.Errorf("%d duplicates, %d accepted", got, s.count("accepted"))
+	}
 	other := q // the same identifier, which comes round after 256 requests
 	_, _ = rand.Read(other.auth[:])
 	if got := exchange(t, s.dial(t), other); got != accepted || s.logins.Load() != 2 {
@@ -357,68 +268,91 @@ func TestMalformed(t *testing.T) {
 	if got := exchange(t, bystander, good); got != accepted || s.logins.Load() != 1 {
 		t.Errorf("code %d, %d logins", got, s.logins.Load())
 	}
+	if got := s.count("malformed"); got != 9 {
+		t.Errorf("%d malformed requests", got)
+	}
 }
 
-func TestSocket(t *testing.T) {
+// A packet of a code that is none of ours has no answer (RFC 2865 section 3), and does no harm.
+func TestOtherCodes(t *testing.T) {
 	s := start(t, func(context.Context, otpd.Request) bool { return true })
-	info, err := os.Lstat(s.path)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	make := func(path string) error {
-		o, err := otpd.New(otpd.Config{
-			Listen: "unix:" + path, Timeout: time.Second, Log: slog.New(slog.DiscardHandler), Metrics: metrics.NewSet(),
-			Login: func(context.Context, otpd.Request) bool { return true },
-		})
-		if err != nil {
-			return err
+	conn := s.dial(t)
+	for code := range 256 {
+		if code == 1 || code == 12 {
+			continue
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		return o.Run(ctx)
+		q := ask(byte(code), "otto", "x")
+		q.code = byte(code)
+		if _, err := conn.Write(q.octets()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := make(s.path); err == nil || !strings.Contains(err.Error(), "somebody listens") {
-		t.Errorf("a socket in use: %v", err)
-	}
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := make(file); err == nil || !strings.Contains(err.Error(), "no socket") {
-		t.Errorf("a file: %v", err)
-	}
-	if text, err := os.ReadFile(file); err != nil || string(text) != "x" {
-		t.Errorf("the file is %q, %v", text, err)
-	}
-	stale := filepath.Join(filepath.Dir(s.path), "stale")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false)
-	_ = l.Close()
-	if err := make(stale); err != nil {
-		t.Errorf("a socket that nobody listens on: %v", err)
+	if got := exchange(t, conn, ask(1, "otto", "x")); got != accepted || s.logins.Load() != 1 {
+		t.Errorf("code %d, %d logins", got, s.logins.Load())
 	}
 }
 
-func TestNewNeedsAll(t *testing.T) {
-	good := otpd.Config{
-		Listen: "unix:/x", Timeout: time.Second, Log: slog.New(slog.DiscardHandler), Metrics: metrics.NewSet(),
-		Login: func(context.Context, otpd.Request) bool { return true },
-	}
-	for i, change := range []func(*otpd.Config){
-		func(c *otpd.Config) { c.Listen = "127.0.0.1:1" },
-		func(c *otpd.Config) { c.Listen = "unix:" },
-		func(c *otpd.Config) { c.Login = nil },
-		func(c *otpd.Config) { c.Timeout = 0 },
-		func(c *otpd.Config) { c.Log = nil },
-		func(c *otpd.Config) { c.Metrics = nil },
-	} {
-		c := good
-		change(&c)
-		if _, err := otpd.New(c); err == nil {
-			t.Errorf("case %d was made", i)
+// One connection, all of whose requests take long, leaves room for the others.
+func TestConnectionsAreFair(t *testing.T) {
+	release := make(chan struct{})
+	s := start(t, func(_ context.Context, r otpd.Request) bool {
+		if r.User == "slow" {
+			<-release
 		}
+		return true
+	})
+	conn := s.dial(t)
+	all := map[byte]query{}
+	for n := range 256 {
+		all[byte(n)] = ask(byte(n), "slow", "x")
+		if _, err := conn.Write(all[byte(n)].octets()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 200 {
+		if s.logins.Load() == otpd.MaxPerConn {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := exchange(t, s.dial(t), ask(1, "quick", "x")); got != accepted {
+		t.Errorf("code %d", got)
+	}
+	if got := s.logins.Load(); got != otpd.MaxPerConn+1 {
+		t.Errorf("%d logins at once", got)
+	}
+	close(release)
+	for range all {
+		if _, code := receive(t, conn, all); code != accepted {
+			t.Errorf("code %d", code)
+		}
+	}
+}
+
+// Who has asked when the server ends gets the answer.
+func TestEnd(t *testing.T) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	s := start(t, func(context.Context, otpd.Request) bool {
+		close(begun)
+		<-release
+		return true
+	})
+	conn, idle := s.dial(t), s.dial(t)
+	q := ask(1, "otto", "x")
+	if _, err := conn.Write(q.octets()); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	ended := make(chan error, 1)
+	go func() { ended <- s.stop() }()
+	if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("an idle connection: %v", err)
+	}
+	close(release)
+	if _, code := receive(t, conn, map[byte]query{1: q}); code != accepted {
+		t.Errorf("code %d", code)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
