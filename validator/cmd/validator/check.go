@@ -92,7 +92,19 @@ func describe(ctx context.Context, out *strings.Builder, c *config.Config, clien
 	if err != nil {
 		return err
 	}
-	types := login.Effective(e.AuthTypes, global)
+	types, linked := login.Effective(e.AuthTypes, global), e.RADIUSLink
+	for _, r := range c.RADIUS {
+		if linked != "" || r.Filter == "" {
+			continue
+		}
+		matches, err := client.Matches(ctx, e, r.Filter)
+		if err != nil {
+			return err
+		}
+		if matches {
+			types, linked = []string{"radius"}, "by [[radius]] filter "+r.Filter
+		}
+	}
 	line := func(what, text string) {
 		if text == "" {
 			text = "none"
@@ -103,7 +115,7 @@ func describe(ctx context.Context, out *strings.Builder, c *config.Config, clien
 	line("entry", e.DN)
 	line("groups", strings.Join(e.Groups, ", "))
 	line("types", strings.Join(types, ", "))
-	line("RADIUS", e.RADIUSLink)
+	line("RADIUS", linked)
 	line("locked", fmt.Sprint(e.Locked))
 	line("directory locks", fmt.Sprintf("after %d failures less than %s apart", policy.MaxFailures, policy.Interval))
 	for _, l := range c.Labels {
@@ -111,7 +123,7 @@ func describe(ctx context.Context, out *strings.Builder, c *config.Config, clien
 			continue
 		}
 		way, reason := login.Decide(login.Facts{
-			Types: types, Linked: e.RADIUSLink != "", AcceptPassword: l.AcceptPassword,
+			Types: types, Linked: linked != "", AcceptPassword: l.AcceptPassword,
 			Control: c.Directory.OTPRequiredControl, Evidence: c.Directory.OTPEvidence != "",
 		})
 		line("label "+l.Name, strings.TrimSuffix(way.String()+": "+reason, ": "))

@@ -97,7 +97,7 @@ func Default() *Config {
 		},
 		Directory: defaultDirectory(),
 		Throttle:  defaultThrottle(),
-		OTPD:      OTPD{Timeout: config.Duration(30 * time.Second)},
+		OTPD:      OTPD{Timeout: config.Duration(15 * time.Second)},
 		Ops:       run.OpsConfig{Listen: "127.0.0.1:9602"},
 		Log:       run.LogConfig{Level: "info"},
 	}

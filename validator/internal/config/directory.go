@@ -113,7 +113,7 @@ type OneTime struct {
 // OTPD is the [otpd] table.
 type OTPD struct {
 	Listen  string          `toml:"listen" doc:"unix:PATH of the socket that the KDC's [otp] section names; empty for none. Whoever can connect to it can try passwords: only root may, by its mode."`
-	Timeout config.Duration `toml:"timeout" doc:"How long a login may take before the KDC is told no, 1s to 5m."`
+	Timeout config.Duration `toml:"timeout" doc:"How long a login may take before the KDC is told no, 1s to 5m. kinit gives up after 18 s, and the KDC after the timeout of its own [otp] section."`
 }
 
 // Check reports an address that is no socket.

@@ -76,7 +76,7 @@ func (w world) open(t *testing.T) {
 func (w world) lookup(t *testing.T) {
 	d := client(t, w.config)
 	for name, want := range w.found {
-		for _, name := range []string{name, name + "@" + realm} {
+		for _, name := range []string{name, name + "@" + w.config.Realm} {
 			got, err := d.Find(t.Context(), name)
 			if err != nil || !directory.SameDN(got.DN, want.DN) {
 				t.Errorf("%s: %+v, %v", name, got, err)
@@ -93,8 +93,8 @@ func (w world) lookup(t *testing.T) {
 func (w world) nobody(t *testing.T) {
 	d := client(t, w.config)
 	for _, name := range []string{
-		"nobody", w.plain + "@AD.TEST", w.plain + "@" + strings.ToLower(realm), w.plain + "@" + realm + "@" + realm,
-		w.plain[:2] + "*", "*", w.plain + ")(uid=*", w.plain + "\x00", w.plain + "\\00", w.plain + "@" + realm + "\x00", w.plain + " ",
+		"nobody", w.plain + "@AD.TEST", w.plain + "@" + strings.ToLower(w.config.Realm), w.plain + "@" + w.config.Realm + "@" + w.config.Realm,
+		w.plain[:2] + "*", "*", w.plain + ")(uid=*", w.plain + "\x00", w.plain + "\\00", w.plain + "@" + w.config.Realm + "\x00", w.plain + " ",
 		`\2a`, w.plain + "#", w.plain + ",cn=users", "uid=" + w.plain, "",
 	} {
 		if got, err := d.Find(t.Context(), name); !errors.Is(err, directory.ErrNotFound) {

@@ -56,7 +56,7 @@ func (w world) injection(t *testing.T) {
 	exact := strings.EqualFold(w.config.PrincipalAttribute, "krbPrincipalName")
 	names := slices.Sorted(maps.Keys(w.found))
 	owner := func(name string) (string, bool) { // the DN that a name may lead to
-		local := strings.TrimSuffix(name, "@"+realm)
+		local := strings.TrimSuffix(name, "@"+w.config.Realm)
 		for known, e := range w.found {
 			if local == known || !exact && directory.Fold(local) == directory.Fold(known) {
 				return e.DN, true

@@ -2,7 +2,7 @@ package login_test
 
 import (
 	"crypto/hmac"
-	"crypto/md5" //nolint:gosec // RADIUS
+	"crypto/md5"
 	"fmt"
 	"net"
 	"strings"
