@@ -165,7 +165,7 @@ func (c Config) openTLS(addresses []address) (*reload.Files[*tls.Config], error)
 }
 
 func (c Config) readTLS() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(64)}
 	if c.CA != "" {
 		authorities, err := os.ReadFile(c.CA)
 		if err != nil {
