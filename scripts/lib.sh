@@ -64,3 +64,17 @@ tool() {
 	fi
 	echo "$root/.tools/$name"
 }
+
+# start_lab starts servers for this script alone, exports what tests want to know of them,
+# and has them stopped at its end.
+start_lab() {
+	ESTUARY_LAB=$(mktemp -d)
+	export ESTUARY_LAB
+	chmod 755 "$ESTUARY_LAB" # servers run as other users
+	trap 'scripts/lab down; rm -rf "$ESTUARY_LAB"' EXIT
+	scripts/lab up
+	set -a
+	# shellcheck disable=SC1091 # written by scripts/lab
+	. "$ESTUARY_LAB/env"
+	set +a
+}

@@ -2,15 +2,10 @@ package systest_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -128,7 +123,7 @@ func turns(b *testing.B, s *stack, password func(lane int) string, alone func(co
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: lanes}}
 	defer client.CloseIdleConnections()
 	enrol := func(lane int) error {
-		e, err := newAccountEnrolment(fmt.Sprintf("load%d", lane+1), password(lane))
+		e, err := newEnrolment(fmt.Sprintf("load%d", lane+1), password(lane))
 		if err != nil {
 			return err
 		}
@@ -181,19 +176,6 @@ func inTurns(stop time.Time, do func(lane int) error) int {
 	}
 	running.Wait()
 	return int(good.Load())
-}
-
-func newAccountEnrolment(user, password string) (enrolment, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return enrolment{}, err
-	}
-	point, err := key.PublicKey.Bytes()
-	if err != nil {
-		return enrolment{}, err
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: user}}, key)
-	return enrolment{body: base64.StdEncoding.AppendEncode(nil, der), point: point, user: user, password: password}, err
 }
 
 // binder returns the back end's own client: a connection, a handshake and a bind each, as

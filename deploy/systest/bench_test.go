@@ -210,7 +210,7 @@ func prepare(ctx context.Context, s *stack) ([]enrolment, error) {
 	for m := range problems {
 		making.Go(func() {
 			for i := next.Add(1) - 1; i < perRound && problems[m] == nil; i = next.Add(1) - 1 {
-				all[i], problems[m] = newEnrolment(token)
+				all[i], problems[m] = newEnrolment(device, token)
 			}
 		})
 	}
@@ -218,7 +218,7 @@ func prepare(ctx context.Context, s *stack) ([]enrolment, error) {
 	return all, errors.Join(problems...)
 }
 
-func newEnrolment(token string) (enrolment, error) {
+func newEnrolment(user, password string) (enrolment, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return enrolment{}, err
@@ -227,11 +227,11 @@ func newEnrolment(token string) (enrolment, error) {
 	if err != nil {
 		return enrolment{}, err
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: device}}, key)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: user}}, key)
 	if err != nil {
 		return enrolment{}, err
 	}
-	return enrolment{body: base64.StdEncoding.AppendEncode(nil, der), point: point, user: device, password: token}, nil
+	return enrolment{body: base64.StdEncoding.AppendEncode(nil, der), point: point, user: user, password: password}, nil
 }
 
 // enrol asks for a certificate and sees to it that it is one for the key.
