@@ -281,7 +281,7 @@ func TestReliabilityValidatorDiesOverACode(t *testing.T) {
 	c := planAccounts(t, shape{gateways: 1, validators: 1, signers: 1, crashing: true}, "")
 	c.start()
 	validator, url := c.node("validator-1"), c.userURLs()[0]
-	rounds := full(20)
+	rounds := full(10)
 	for i := range rounds {
 		for _, point := range []string{"validator.pending", "validator.answered"} {
 			user := c.user()

@@ -75,6 +75,8 @@ func (w world) injection(t *testing.T) {
 				e, err := d.Find(t.Context(), name)
 				dn, known := owner(name)
 				switch {
+				case err == nil && !known && e.Principal == strings.TrimSuffix(name, "@"+w.config.Realm):
+					// An account of the server's own that has the very name, such as admin.
 				case err == nil && (!known || !directory.SameDN(e.DN, dn)):
 					t.Errorf("%q finds %s", name, e.DN)
 				case err != nil && !errors.Is(err, directory.ErrNotFound):
