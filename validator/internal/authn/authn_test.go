@@ -28,9 +28,9 @@ var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 func clock() time.Time { return start }
 
-// newAuthenticator returns one that knows a single token.
 var devices = map[string]authn.Rule{"devices": {Basic: authn.BasicToken, Check: authn.CheckNone}}
 
+// newAuthenticator returns one that knows a single token.
 func newAuthenticator(t *testing.T) (*authn.Authenticator, string) {
 	t.Helper()
 	st, err := state.New(t.Context(), state.Config{
