@@ -30,16 +30,11 @@ const lanes = 32
 // BenchmarkOTP measures enrolments by password and code beside what the back end does alone
 // for a client of its own, in turns. `make bench-otp` runs it.
 func BenchmarkOTP(b *testing.B) {
-	b.Run("dirsrv-password", func(b *testing.B) {
-		dir := labOf(b, "dirsrv")
-		s := accountsStack(b, dir, "otp_required_control = false", "accept_password = true\n")
-		bind := binder(b, dir)
-		turns(b, s, func(int) string { return dir["PASSWORD"] }, func(ctx context.Context, stop time.Time) int {
-			return inTurns(stop, func(lane int) error {
-				return bind(fmt.Sprintf("uid=load%d,cn=users,cn=accounts,%s", lane+1, dir["BASE"]), dir["PASSWORD"])
-			})
-		})
-	})
+	for name, client := range map[string]func(*testing.B, map[string]string) func(dn, password string) error{
+		"dirsrv-password": binder, "dirsrv-password-by-ldapwhoami": whoami,
+	} {
+		b.Run(name, func(b *testing.B) { passwords(b, client) })
+	}
 	b.Run("openldap-hotp", func(b *testing.B) {
 		dir := labOf(b, "openldap")
 		s := accountsStack(b, dir, `principal_attribute = "uid"
@@ -47,7 +42,7 @@ otp_required_control = false
 otp_evidence = "(objectClass=oathHOTPUser)"`, "")
 		codes, dns := hotpTokens(b, dir)
 		bind := binder(b, dir)
-		turns(b, s, func(lane int) string { return dir["PASSWORD"] + codes[lane]() }, func(ctx context.Context, stop time.Time) int {
+		turns(b, s, func(lane int) string { return dir["PASSWORD"] + codes[lane]() }, func(_ context.Context, stop time.Time) int {
 			return inTurns(stop, func(lane int) error { return bind(dns[lane], dir["PASSWORD"]+codes[lane]()) })
 		})
 	})
@@ -67,6 +62,19 @@ otp_evidence = "(objectClass=oathHOTPUser)"`, "")
 				done += radclient(b, radius, secret, code)
 			}
 			return done
+		})
+	})
+}
+
+// passwords is accounts of 389 Directory Server beside what that does for a client.
+func passwords(b *testing.B, client func(*testing.B, map[string]string) func(dn, password string) error) {
+	b.Helper()
+	dir := labOf(b, "dirsrv")
+	s := accountsStack(b, dir, "otp_required_control = false", "accept_password = true\n")
+	bind := client(b, dir)
+	turns(b, s, func(int) string { return dir["PASSWORD"] }, func(_ context.Context, stop time.Time) int {
+		return inTurns(stop, func(lane int) error {
+			return bind(fmt.Sprintf("uid=load%d,cn=users,cn=accounts,%s", lane+1, dir["BASE"]), dir["PASSWORD"])
 		})
 	})
 }
@@ -176,8 +184,22 @@ func inTurns(stop time.Time, do func(lane int) error) int {
 	return int(good.Load())
 }
 
-// binder returns the back end's own client: a connection, a handshake and a bind each, as
-// every LDAP client's.
+// whoami is a client in a process for each bind, as scripts have it.
+func whoami(b *testing.B, dir map[string]string) func(dn, password string) error {
+	b.Helper()
+	return func(dn, password string) error {
+		cmd := exec.CommandContext(b.Context(), "ldapwhoami", "-x", "-H", dir["LDAPS"], "-D", dn, "-w", password)
+		cmd.Env = append(os.Environ(), "LDAPTLS_CACERT="+dir["CA"])
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			b.Errorf("%s: %v: %s", dn, err, out)
+		}
+		return err
+	}
+}
+
+// binder is a client in this process: a connection, a handshake and a bind each, as lean as
+// one can be.
 func binder(b *testing.B, dir map[string]string) func(dn, password string) error {
 	b.Helper()
 	pem, err := os.ReadFile(dir["CA"])
