@@ -71,7 +71,7 @@ start_lab() {
 	ESTUARY_LAB=$(mktemp -d)
 	export ESTUARY_LAB
 	chmod 755 "$ESTUARY_LAB" # servers run as other users
-	trap 'scripts/lab down; rm -rf "$ESTUARY_LAB"' EXIT
+	trap '"$root/scripts/lab" down; rm -rf "$ESTUARY_LAB"' EXIT
 	scripts/lab up
 	set -a
 	# shellcheck disable=SC1091 # written by scripts/lab
