@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -243,10 +244,16 @@ func TestReliabilityLockoutByItsOwnCount(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 	})
-	if got := counted(); !strings.Contains(got, "passwordRetryCount: 4") || strings.Contains(got, "accountUnlockTime") {
-		t.Errorf("after %d wrong passwords the directory says:\n%s", tries, got)
+	// 389 Directory Server reads the count, adds one and writes it, without a lock: of binds
+	// at the same time it may count fewer than there were, never more.
+	said := counted()
+	_, after, _ := strings.Cut(said, "passwordRetryCount: ")
+	line, _, _ := strings.Cut(after, "\n")
+	count, err := strconv.Atoi(line)
+	if err != nil || count < 1 || count > 4 || strings.Contains(said, "accountUnlockTime") {
+		t.Errorf("after %d wrong passwords the directory says:\n%s", tries, said)
 	}
-	tell(t, "%d wrong passwords: 389 Directory Server counted 4 of 6", tries)
+	tell(t, "%d wrong passwords: 389 Directory Server counted %d of 6", tries, count)
 }
 
 // TestReliabilityCanary: a password, its code, and the secret of a RADIUS server stand in no
