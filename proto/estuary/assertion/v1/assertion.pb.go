@@ -532,7 +532,9 @@ type Identity struct {
 	// Names of those groups of the identity that a policy names.
 	Groups []string `protobuf:"bytes,7,rep,name=groups,proto3" json:"groups,omitempty"`
 	// Fully qualified names of the hosts that this host or service manages.
-	ManagedHosts  []string `protobuf:"bytes,8,rep,name=managed_hosts,json=managedHosts,proto3" json:"managed_hosts,omitempty"`
+	ManagedHosts []string `protobuf:"bytes,8,rep,name=managed_hosts,json=managedHosts,proto3" json:"managed_hosts,omitempty"`
+	// Directory attribute cn (RFC 4519 section 2.3), its first value; empty when there is none.
+	Cn            string `protobuf:"bytes,9,opt,name=cn,proto3" json:"cn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -621,6 +623,13 @@ func (x *Identity) GetManagedHosts() []string {
 		return x.ManagedHosts
 	}
 	return nil
+}
+
+func (x *Identity) GetCn() string {
+	if x != nil {
+		return x.Cn
+	}
+	return ""
 }
 
 // Authentication is how an identity was proved.
@@ -957,7 +966,7 @@ const file_estuary_assertion_v1_assertion_proto_rawDesc = "" +
 	"\x0eauthentication\x18\r \x01(\v2$.estuary.assertion.v1.AuthenticationR\x0eauthentication\x12_\n" +
 	"\x15presented_certificate\x18\x0e \x01(\v2*.estuary.assertion.v1.PresentedCertificateR\x14presentedCertificate\x12:\n" +
 	"\x05token\x18\x0f \x01(\v2$.estuary.assertion.v1.EnrolmentTokenR\x05token\x121\n" +
-	"\x05spend\x18\x10 \x01(\v2\x1b.estuary.assertion.v1.SpendR\x05spend\"\xe9\x01\n" +
+	"\x05spend\x18\x10 \x01(\v2\x1b.estuary.assertion.v1.SpendR\x05spend\"\xf9\x01\n" +
 	"\bIdentity\x126\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\".estuary.assertion.v1.IdentityKindR\x04kind\x12\x14\n" +
 	"\x05realm\x18\x02 \x01(\tR\x05realm\x12\x1c\n" +
@@ -966,7 +975,8 @@ const file_estuary_assertion_v1_assertion_proto_rawDesc = "" +
 	"\x02dn\x18\x05 \x01(\tR\x02dn\x12\x12\n" +
 	"\x04mail\x18\x06 \x03(\tR\x04mail\x12\x16\n" +
 	"\x06groups\x18\a \x03(\tR\x06groups\x12#\n" +
-	"\rmanaged_hosts\x18\b \x03(\tR\fmanagedHosts\"\xee\x02\n" +
+	"\rmanaged_hosts\x18\b \x03(\tR\fmanagedHosts\x12\x0e\n" +
+	"\x02cn\x18\t \x01(\tR\x02cn\"\xee\x02\n" +
 	"\x0eAuthentication\x124\n" +
 	"\x06method\x18\x01 \x01(\x0e2\x1c.estuary.assertion.v1.MethodR\x06method\x12\x1e\n" +
 	"\n" +

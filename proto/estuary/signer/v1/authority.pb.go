@@ -7,6 +7,7 @@
 package signerv1
 
 import (
+	v1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -271,6 +272,9 @@ type ProfileFacts struct {
 	// OIDs that /csrattrs lists beside what follows from the fields above, dotted decimal
 	// (RFC 7030 section 4.5.2).
 	CsrAttributes []string `protobuf:"bytes,6,rep,name=csr_attributes,json=csrAttributes,proto3" json:"csr_attributes,omitempty"`
+	// Kinds of proof that are accepted: gateways offer the HTTP authentication schemes that can
+	// give them.
+	Methods       []v1.Method `protobuf:"varint,7,rep,packed,name=methods,proto3,enum=estuary.assertion.v1.Method" json:"methods,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -343,6 +347,13 @@ func (x *ProfileFacts) GetChallengePassword() ChallengePassword {
 func (x *ProfileFacts) GetCsrAttributes() []string {
 	if x != nil {
 		return x.CsrAttributes
+	}
+	return nil
+}
+
+func (x *ProfileFacts) GetMethods() []v1.Method {
+	if x != nil {
+		return x.Methods
 	}
 	return nil
 }
@@ -443,14 +454,14 @@ var File_estuary_signer_v1_authority_proto protoreflect.FileDescriptor
 
 const file_estuary_signer_v1_authority_proto_rawDesc = "" +
 	"\n" +
-	"!estuary/signer/v1/authority.proto\x12\x11estuary.signer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
+	"!estuary/signer/v1/authority.proto\x12\x11estuary.signer.v1\x1a$estuary/assertion/v1/assertion.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
 	"\x0fGetChainRequest\"J\n" +
 	"\x10GetChainResponse\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\fR\fcertificates\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"\x15\n" +
 	"\x13ListProfilesRequest\"S\n" +
 	"\x14ListProfilesResponse\x12;\n" +
-	"\bprofiles\x18\x01 \x03(\v2\x1f.estuary.signer.v1.ProfileFactsR\bprofiles\"\x81\x02\n" +
+	"\bprofiles\x18\x01 \x03(\v2\x1f.estuary.signer.v1.ProfileFactsR\bprofiles\"\xb9\x02\n" +
 	"\fProfileFacts\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12\x1b\n" +
 	"\tkey_types\x18\x02 \x03(\tR\bkeyTypes\x12 \n" +
@@ -459,7 +470,8 @@ const file_estuary_signer_v1_authority_proto_rawDesc = "" +
 	"\frsa_max_bits\x18\x04 \x01(\rR\n" +
 	"rsaMaxBits\x12S\n" +
 	"\x12challenge_password\x18\x05 \x01(\x0e2$.estuary.signer.v1.ChallengePasswordR\x11challengePassword\x12%\n" +
-	"\x0ecsr_attributes\x18\x06 \x03(\tR\rcsrAttributes\"\x0f\n" +
+	"\x0ecsr_attributes\x18\x06 \x03(\tR\rcsrAttributes\x126\n" +
+	"\amethods\x18\a \x03(\x0e2\x1c.estuary.assertion.v1.MethodR\amethods\"\x0f\n" +
 	"\rGetCRLRequest\"f\n" +
 	"\x0eGetCRLResponse\x12\x17\n" +
 	"\acrl_der\x18\x01 \x01(\fR\x06crlDer\x12;\n" +
@@ -498,23 +510,25 @@ var file_estuary_signer_v1_authority_proto_goTypes = []any{
 	(*ProfileFacts)(nil),          // 5: estuary.signer.v1.ProfileFacts
 	(*GetCRLRequest)(nil),         // 6: estuary.signer.v1.GetCRLRequest
 	(*GetCRLResponse)(nil),        // 7: estuary.signer.v1.GetCRLResponse
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(v1.Method)(0),                // 8: estuary.assertion.v1.Method
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_estuary_signer_v1_authority_proto_depIdxs = []int32{
 	5, // 0: estuary.signer.v1.ListProfilesResponse.profiles:type_name -> estuary.signer.v1.ProfileFacts
 	0, // 1: estuary.signer.v1.ProfileFacts.challenge_password:type_name -> estuary.signer.v1.ChallengePassword
-	8, // 2: estuary.signer.v1.GetCRLResponse.next_update:type_name -> google.protobuf.Timestamp
-	1, // 3: estuary.signer.v1.Authority.GetChain:input_type -> estuary.signer.v1.GetChainRequest
-	3, // 4: estuary.signer.v1.Authority.ListProfiles:input_type -> estuary.signer.v1.ListProfilesRequest
-	6, // 5: estuary.signer.v1.Authority.GetCRL:input_type -> estuary.signer.v1.GetCRLRequest
-	2, // 6: estuary.signer.v1.Authority.GetChain:output_type -> estuary.signer.v1.GetChainResponse
-	4, // 7: estuary.signer.v1.Authority.ListProfiles:output_type -> estuary.signer.v1.ListProfilesResponse
-	7, // 8: estuary.signer.v1.Authority.GetCRL:output_type -> estuary.signer.v1.GetCRLResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	8, // 2: estuary.signer.v1.ProfileFacts.methods:type_name -> estuary.assertion.v1.Method
+	9, // 3: estuary.signer.v1.GetCRLResponse.next_update:type_name -> google.protobuf.Timestamp
+	1, // 4: estuary.signer.v1.Authority.GetChain:input_type -> estuary.signer.v1.GetChainRequest
+	3, // 5: estuary.signer.v1.Authority.ListProfiles:input_type -> estuary.signer.v1.ListProfilesRequest
+	6, // 6: estuary.signer.v1.Authority.GetCRL:input_type -> estuary.signer.v1.GetCRLRequest
+	2, // 7: estuary.signer.v1.Authority.GetChain:output_type -> estuary.signer.v1.GetChainResponse
+	4, // 8: estuary.signer.v1.Authority.ListProfiles:output_type -> estuary.signer.v1.ListProfilesResponse
+	7, // 9: estuary.signer.v1.Authority.GetCRL:output_type -> estuary.signer.v1.GetCRLResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_estuary_signer_v1_authority_proto_init() }

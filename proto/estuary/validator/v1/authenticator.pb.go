@@ -188,6 +188,7 @@ type Credential struct {
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Credential_Basic
+	//	*Credential_Negotiate
 	Kind          isCredential_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -239,6 +240,15 @@ func (x *Credential) GetBasic() *BasicCredential {
 	return nil
 }
 
+func (x *Credential) GetNegotiate() *NegotiateCredential {
+	if x != nil {
+		if x, ok := x.Kind.(*Credential_Negotiate); ok {
+			return x.Negotiate
+		}
+	}
+	return nil
+}
+
 type isCredential_Kind interface {
 	isCredential_Kind()
 }
@@ -248,7 +258,14 @@ type Credential_Basic struct {
 	Basic *BasicCredential `protobuf:"bytes,1,opt,name=basic,proto3,oneof"`
 }
 
+type Credential_Negotiate struct {
+	// HTTP Negotiate.
+	Negotiate *NegotiateCredential `protobuf:"bytes,2,opt,name=negotiate,proto3,oneof"`
+}
+
 func (*Credential_Basic) isCredential_Kind() {}
+
+func (*Credential_Negotiate) isCredential_Kind() {}
 
 // BasicCredential is the content of an Authorization header of the scheme Basic.
 type BasicCredential struct {
@@ -297,8 +314,56 @@ func (x *BasicCredential) GetToken68() []byte {
 	return nil
 }
 
-// AuthenticateResponse is the answer to a credential that proved an identity. A refusal is
-// an error.
+// NegotiateCredential is the content of an Authorization header of the scheme Negotiate
+// (RFC 4559 section 4.2).
+type NegotiateCredential struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The base64 behind the scheme, not decoded: a GSS-API token, at most 64 KiB. Moved out of
+	// the message at once by the validator.
+	Token68       []byte `protobuf:"bytes,1,opt,name=token68,proto3" json:"token68,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NegotiateCredential) Reset() {
+	*x = NegotiateCredential{}
+	mi := &file_estuary_validator_v1_authenticator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NegotiateCredential) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NegotiateCredential) ProtoMessage() {}
+
+func (x *NegotiateCredential) ProtoReflect() protoreflect.Message {
+	mi := &file_estuary_validator_v1_authenticator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NegotiateCredential.ProtoReflect.Descriptor instead.
+func (*NegotiateCredential) Descriptor() ([]byte, []int) {
+	return file_estuary_validator_v1_authenticator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *NegotiateCredential) GetToken68() []byte {
+	if x != nil {
+		return x.Token68
+	}
+	return nil
+}
+
+// AuthenticateResponse is the answer to a credential that proved an identity, or that cannot
+// be judged before the client says more. A refusal is an error.
 type AuthenticateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly one outcome.
@@ -306,14 +371,18 @@ type AuthenticateResponse struct {
 	// Types that are valid to be assigned to Outcome:
 	//
 	//	*AuthenticateResponse_Assertion
-	Outcome       isAuthenticateResponse_Outcome `protobuf_oneof:"outcome"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	//	*AuthenticateResponse_Challenge
+	Outcome isAuthenticateResponse_Outcome `protobuf_oneof:"outcome"`
+	// GSS-API token for the client that proves the validator to it: RFC 4559 section 5 has it
+	// stand behind Negotiate in WWW-Authenticate of the answer. Empty where the method knows none.
+	NegotiateToken []byte `protobuf:"bytes,2,opt,name=negotiate_token,json=negotiateToken,proto3" json:"negotiate_token,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AuthenticateResponse) Reset() {
 	*x = AuthenticateResponse{}
-	mi := &file_estuary_validator_v1_authenticator_proto_msgTypes[4]
+	mi := &file_estuary_validator_v1_authenticator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -325,7 +394,7 @@ func (x *AuthenticateResponse) String() string {
 func (*AuthenticateResponse) ProtoMessage() {}
 
 func (x *AuthenticateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_estuary_validator_v1_authenticator_proto_msgTypes[4]
+	mi := &file_estuary_validator_v1_authenticator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -338,7 +407,7 @@ func (x *AuthenticateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthenticateResponse.ProtoReflect.Descriptor instead.
 func (*AuthenticateResponse) Descriptor() ([]byte, []int) {
-	return file_estuary_validator_v1_authenticator_proto_rawDescGZIP(), []int{4}
+	return file_estuary_validator_v1_authenticator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AuthenticateResponse) GetOutcome() isAuthenticateResponse_Outcome {
@@ -357,6 +426,22 @@ func (x *AuthenticateResponse) GetAssertion() *v1.SealedAssertion {
 	return nil
 }
 
+func (x *AuthenticateResponse) GetChallenge() *Challenge {
+	if x != nil {
+		if x, ok := x.Outcome.(*AuthenticateResponse_Challenge); ok {
+			return x.Challenge
+		}
+	}
+	return nil
+}
+
+func (x *AuthenticateResponse) GetNegotiateToken() []byte {
+	if x != nil {
+		return x.NegotiateToken
+	}
+	return nil
+}
+
 type isAuthenticateResponse_Outcome interface {
 	isAuthenticateResponse_Outcome()
 }
@@ -366,7 +451,61 @@ type AuthenticateResponse_Assertion struct {
 	Assertion *v1.SealedAssertion `protobuf:"bytes,1,opt,name=assertion,proto3,oneof"`
 }
 
+type AuthenticateResponse_Challenge struct {
+	// What the client is asked for instead.
+	Challenge *Challenge `protobuf:"bytes,3,opt,name=challenge,proto3,oneof"`
+}
+
 func (*AuthenticateResponse_Assertion) isAuthenticateResponse_Outcome() {}
+
+func (*AuthenticateResponse_Challenge) isAuthenticateResponse_Outcome() {}
+
+// Challenge asks a client of HTTP Negotiate for another token. Nothing was checked.
+type Challenge struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// GSS-API token for WWW-Authenticate, a NegTokenResp (RFC 4178 section 4.2.2): which
+	// mechanism is wanted, or that none of those offered is. Never empty.
+	NegotiateToken []byte `protobuf:"bytes,1,opt,name=negotiate_token,json=negotiateToken,proto3" json:"negotiate_token,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Challenge) Reset() {
+	*x = Challenge{}
+	mi := &file_estuary_validator_v1_authenticator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Challenge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Challenge) ProtoMessage() {}
+
+func (x *Challenge) ProtoReflect() protoreflect.Message {
+	mi := &file_estuary_validator_v1_authenticator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Challenge.ProtoReflect.Descriptor instead.
+func (*Challenge) Descriptor() ([]byte, []int) {
+	return file_estuary_validator_v1_authenticator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Challenge) GetNegotiateToken() []byte {
+	if x != nil {
+		return x.NegotiateToken
+	}
+	return nil
+}
 
 var File_estuary_validator_v1_authenticator_proto protoreflect.FileDescriptor
 
@@ -386,16 +525,23 @@ const file_estuary_validator_v1_authenticator_proto_rawDesc = "" +
 	"\vtls_version\x18\x02 \x01(\rR\n" +
 	"tlsVersion\x12(\n" +
 	"\x10server_end_point\x18\x03 \x01(\fR\x0eserverEndPoint\x12/\n" +
-	"\x13client_certificates\x18\x04 \x03(\fR\x12clientCertificates\"S\n" +
+	"\x13client_certificates\x18\x04 \x03(\fR\x12clientCertificates\"\x9e\x01\n" +
 	"\n" +
 	"Credential\x12=\n" +
-	"\x05basic\x18\x01 \x01(\v2%.estuary.validator.v1.BasicCredentialH\x00R\x05basicB\x06\n" +
+	"\x05basic\x18\x01 \x01(\v2%.estuary.validator.v1.BasicCredentialH\x00R\x05basic\x12I\n" +
+	"\tnegotiate\x18\x02 \x01(\v2).estuary.validator.v1.NegotiateCredentialH\x00R\tnegotiateB\x06\n" +
 	"\x04kind\"0\n" +
 	"\x0fBasicCredential\x12\x1d\n" +
-	"\atoken68\x18\x01 \x01(\fB\x03\x80\x01\x01R\atoken68\"h\n" +
+	"\atoken68\x18\x01 \x01(\fB\x03\x80\x01\x01R\atoken68\"4\n" +
+	"\x13NegotiateCredential\x12\x1d\n" +
+	"\atoken68\x18\x01 \x01(\fB\x03\x80\x01\x01R\atoken68\"\xd2\x01\n" +
 	"\x14AuthenticateResponse\x12E\n" +
-	"\tassertion\x18\x01 \x01(\v2%.estuary.assertion.v1.SealedAssertionH\x00R\tassertionB\t\n" +
-	"\aoutcome2v\n" +
+	"\tassertion\x18\x01 \x01(\v2%.estuary.assertion.v1.SealedAssertionH\x00R\tassertion\x12?\n" +
+	"\tchallenge\x18\x03 \x01(\v2\x1f.estuary.validator.v1.ChallengeH\x00R\tchallenge\x12'\n" +
+	"\x0fnegotiate_token\x18\x02 \x01(\fR\x0enegotiateTokenB\t\n" +
+	"\aoutcome\"4\n" +
+	"\tChallenge\x12'\n" +
+	"\x0fnegotiate_token\x18\x01 \x01(\fR\x0enegotiateToken2v\n" +
 	"\rAuthenticator\x12e\n" +
 	"\fAuthenticate\x12).estuary.validator.v1.AuthenticateRequest\x1a*.estuary.validator.v1.AuthenticateResponseBGZEgithub.com/estuary-pki/estuary/proto/estuary/validator/v1;validatorv1b\x06proto3"
 
@@ -411,29 +557,33 @@ func file_estuary_validator_v1_authenticator_proto_rawDescGZIP() []byte {
 	return file_estuary_validator_v1_authenticator_proto_rawDescData
 }
 
-var file_estuary_validator_v1_authenticator_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_estuary_validator_v1_authenticator_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_estuary_validator_v1_authenticator_proto_goTypes = []any{
 	(*AuthenticateRequest)(nil),  // 0: estuary.validator.v1.AuthenticateRequest
 	(*Channel)(nil),              // 1: estuary.validator.v1.Channel
 	(*Credential)(nil),           // 2: estuary.validator.v1.Credential
 	(*BasicCredential)(nil),      // 3: estuary.validator.v1.BasicCredential
-	(*AuthenticateResponse)(nil), // 4: estuary.validator.v1.AuthenticateResponse
-	(v1.Operation)(0),            // 5: estuary.assertion.v1.Operation
-	(*v1.SealedAssertion)(nil),   // 6: estuary.assertion.v1.SealedAssertion
+	(*NegotiateCredential)(nil),  // 4: estuary.validator.v1.NegotiateCredential
+	(*AuthenticateResponse)(nil), // 5: estuary.validator.v1.AuthenticateResponse
+	(*Challenge)(nil),            // 6: estuary.validator.v1.Challenge
+	(v1.Operation)(0),            // 7: estuary.assertion.v1.Operation
+	(*v1.SealedAssertion)(nil),   // 8: estuary.assertion.v1.SealedAssertion
 }
 var file_estuary_validator_v1_authenticator_proto_depIdxs = []int32{
 	1, // 0: estuary.validator.v1.AuthenticateRequest.channel:type_name -> estuary.validator.v1.Channel
 	2, // 1: estuary.validator.v1.AuthenticateRequest.credential:type_name -> estuary.validator.v1.Credential
-	5, // 2: estuary.validator.v1.AuthenticateRequest.operation:type_name -> estuary.assertion.v1.Operation
+	7, // 2: estuary.validator.v1.AuthenticateRequest.operation:type_name -> estuary.assertion.v1.Operation
 	3, // 3: estuary.validator.v1.Credential.basic:type_name -> estuary.validator.v1.BasicCredential
-	6, // 4: estuary.validator.v1.AuthenticateResponse.assertion:type_name -> estuary.assertion.v1.SealedAssertion
-	0, // 5: estuary.validator.v1.Authenticator.Authenticate:input_type -> estuary.validator.v1.AuthenticateRequest
-	4, // 6: estuary.validator.v1.Authenticator.Authenticate:output_type -> estuary.validator.v1.AuthenticateResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	4, // 4: estuary.validator.v1.Credential.negotiate:type_name -> estuary.validator.v1.NegotiateCredential
+	8, // 5: estuary.validator.v1.AuthenticateResponse.assertion:type_name -> estuary.assertion.v1.SealedAssertion
+	6, // 6: estuary.validator.v1.AuthenticateResponse.challenge:type_name -> estuary.validator.v1.Challenge
+	0, // 7: estuary.validator.v1.Authenticator.Authenticate:input_type -> estuary.validator.v1.AuthenticateRequest
+	5, // 8: estuary.validator.v1.Authenticator.Authenticate:output_type -> estuary.validator.v1.AuthenticateResponse
+	8, // [8:9] is the sub-list for method output_type
+	7, // [7:8] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_estuary_validator_v1_authenticator_proto_init() }
@@ -443,9 +593,11 @@ func file_estuary_validator_v1_authenticator_proto_init() {
 	}
 	file_estuary_validator_v1_authenticator_proto_msgTypes[2].OneofWrappers = []any{
 		(*Credential_Basic)(nil),
+		(*Credential_Negotiate)(nil),
 	}
-	file_estuary_validator_v1_authenticator_proto_msgTypes[4].OneofWrappers = []any{
+	file_estuary_validator_v1_authenticator_proto_msgTypes[5].OneofWrappers = []any{
 		(*AuthenticateResponse_Assertion)(nil),
+		(*AuthenticateResponse_Challenge)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -453,7 +605,7 @@ func file_estuary_validator_v1_authenticator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_estuary_validator_v1_authenticator_proto_rawDesc), len(file_estuary_validator_v1_authenticator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
