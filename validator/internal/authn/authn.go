@@ -1,7 +1,7 @@
 // Package authn turns a credential into an identity and the proof of it.
 //
-// serve calls it once for each attempt; it picks the back end by the label and asks token or
-// login.
+// serve calls it once for each attempt; it picks the back end by the label and asks token,
+// login or kerberos.
 // What it returns is ready to stand in an assertion; attest puts it there.
 package authn
 
@@ -16,6 +16,7 @@ import (
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/validator/internal/kerberos"
 	"github.com/estuary-pki/estuary/validator/internal/login"
 	"github.com/estuary-pki/estuary/validator/internal/state"
 	"github.com/estuary-pki/estuary/validator/internal/throttle"
@@ -36,11 +37,14 @@ const (
 	BasicTokenThenDirectory Basic = "token-then-directory"
 )
 
-// Basics is every Basic.
-var Basics = []Basic{BasicToken, BasicDirectory, BasicTokenThenDirectory}
+// BasicNone is nothing: the label takes other kinds of credentials alone.
+const BasicNone Basic = "none"
 
-// DirectoryCheck says whether who has an enrolment token has to be an account of the
-// directory too, so that one that has left gets no certificate any more.
+// Basics is every Basic.
+var Basics = []Basic{BasicToken, BasicDirectory, BasicTokenThenDirectory, BasicNone}
+
+// DirectoryCheck says whether who has an enrolment token or a Kerberos ticket has to be an
+// account of the directory too, so that one that has left gets no certificate any more.
 type DirectoryCheck string
 
 // The checks.
@@ -63,7 +67,9 @@ type Rule struct {
 	// AcceptPassword accepts a directory account's password alone, where the account's
 	// settings ask for no second factor.
 	AcceptPassword bool
-	// Check holds who has a token against the directory.
+	// Negotiate accepts Kerberos tickets.
+	Negotiate bool
+	// Check holds who has a token or a ticket against the directory.
 	Check DirectoryCheck
 }
 
@@ -114,8 +120,15 @@ type Outcome struct {
 	// Acceptance is to be stored with the record that the credential was accepted; nil when
 	// there is none to store.
 	Acceptance *state.Acceptance
+	// Use is to be stored with the record: that the credential is used up. When that fails
+	// with state.ErrUsed the whole attempt is made again, and finds why.
+	Use *state.Use
 	// Settlement is to be stored with the record, whether accepted or refused.
 	Settlement state.Settlement
+	// Reply is for the client, to know us by; nil where there is none.
+	Reply []byte
+	// Challenge asks the client for another credential instead of a refusal.
+	Challenge []byte
 	// Method is the kind of credential, for the audit.
 	Method string
 	// TokenID is the id of the token that was found, refused or not; empty when there was none.
@@ -134,6 +147,12 @@ type Config struct {
 	Tokens *token.Checker
 	// Login checks passwords of directory accounts; nil when there is no directory.
 	Login *login.Login
+	// Kerberos accepts tickets; nil when they are switched off.
+	Kerberos *kerberos.Acceptor
+	// Skew is by how much clocks of Kerberos may differ; needed with Kerberos.
+	Skew time.Duration
+	// State remembers which tickets were used; needed with Kerberos.
+	State *state.Store
 	// Throttle has the limits on failures.
 	Throttle *throttle.Throttle
 	// Now tells the time.
@@ -151,13 +170,16 @@ func New(c Config) (*Authenticator, error) {
 	if c.Tokens != nil && c.Realm == "" {
 		return nil, errors.New("an authenticator of tokens needs a realm")
 	}
+	if c.Kerberos != nil && (c.State == nil || c.Skew <= 0) {
+		return nil, errors.New("an authenticator of tickets needs a record and a clock skew")
+	}
 	for label, rule := range c.Labels {
 		switch {
 		case !slices.Contains(Basics, rule.Basic):
 			return nil, fmt.Errorf("label %s: unknown rule for Basic %q", label, string(rule.Basic))
 		case !slices.Contains(Checks, rule.Check):
 			return nil, fmt.Errorf("label %s: unknown check %q", label, string(rule.Check))
-		case c.Login == nil && (rule.Basic != BasicToken || rule.Check != CheckNone):
+		case c.Login == nil && (rule.Basic == BasicDirectory || rule.Basic == BasicTokenThenDirectory || rule.Check != CheckNone):
 			return nil, fmt.Errorf("label %s needs a directory", label)
 		}
 	}
@@ -197,9 +219,9 @@ func (a *Authenticator) Basic(ctx context.Context, at Attempt) (Outcome, error) 
 func (a *Authenticator) open(at Attempt) (up userPass, rule Rule, out Outcome, err error) {
 	const op = "authn.open"
 	rule, ok := a.c.Labels[at.Label]
-	if !ok {
+	if !ok || rule.Basic == BasicNone {
 		return userPass{}, rule, out, fault.New(fault.Forbidden, op, "the label does not accept this kind of credential",
-			fmt.Errorf("label %q is not configured", at.Label))
+			fmt.Errorf("label %q does not accept Basic", at.Label))
 	}
 	if a.c.Tokens == nil && rule.Basic == BasicToken {
 		return userPass{}, rule, out, fault.New(fault.Forbidden, op, "enrolment tokens are not accepted", nil)

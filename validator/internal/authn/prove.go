@@ -8,6 +8,7 @@ import (
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/validator/internal/directory"
 	"github.com/estuary-pki/estuary/validator/internal/login"
 	"github.com/estuary-pki/estuary/validator/internal/state"
 	"github.com/estuary-pki/estuary/validator/internal/token"
@@ -60,7 +61,7 @@ func (a *Authenticator) token(ctx context.Context, rule Rule, up userPass, at At
 
 // standing says why the holder of a token may not enrol by the directory's word.
 func (a *Authenticator) standing(ctx context.Context, rule Rule, principal string) (string, error) {
-	reason, err := a.c.Login.Standing(ctx, principal)
+	_, reason, err := a.c.Login.Account(ctx, principal)
 	if errors.Is(err, fault.Unavailable) && rule.Check == CheckIfReachable {
 		return "", nil
 	}
@@ -121,12 +122,8 @@ func (a *Authenticator) proveToken(v token.Verdict, at Attempt) Proof {
 // proveAccount returns what an account proved. A one-time code is good for one certificate,
 // whichever validator it came through.
 func proveAccount(got login.Outcome, at Attempt) Proof {
-	e := got.Account
 	p := Proof{
-		Identity: &assertionv1.Identity{
-			Kind: e.Kind, Realm: e.Realm, Principal: e.Principal, Uid: e.UID, Dn: e.DN,
-			Mail: e.Mail, Groups: e.Groups, ManagedHosts: e.ManagedHosts,
-		},
+		Identity: identityOf(got.Account),
 		Authentication: &assertionv1.Authentication{
 			Method:         assertionv1.Method(got.Proved.Method),
 			Indicators:     got.Proved.Indicators,
@@ -140,4 +137,12 @@ func proveAccount(got login.Outcome, at Attempt) Proof {
 		p.Spend = &assertionv1.Spend{Ids: got.Spent, Limit: 1, KeepUntil: timestamppb.New(got.KeepUntil)}
 	}
 	return p
+}
+
+// identityOf returns who an account of the directory is.
+func identityOf(e directory.Entry) *assertionv1.Identity {
+	return &assertionv1.Identity{
+		Kind: e.Kind, Realm: e.Realm, Principal: e.Principal, Uid: e.UID, Dn: e.DN, Cn: e.CN,
+		Mail: e.Mail, Groups: e.Groups, ManagedHosts: e.ManagedHosts,
+	}
 }

@@ -48,6 +48,9 @@ func (c *Config) Check(r *config.Report) {
 		if l.DirectoryCheck != authn.CheckNone && !c.Directory.Used() {
 			r.Add("label["+strconv.Itoa(i)+"].directory_check", "%q needs [directory] servers", string(l.DirectoryCheck))
 		}
+		if l.Negotiate && !c.GSSAPI.Enabled {
+			r.Add("label["+strconv.Itoa(i)+"].negotiate", "needs [gssapi] enabled")
+		}
 	}
 	c.checkLogins(r)
 }
@@ -130,16 +133,19 @@ func (l Label) Check(r *config.Report) {
 		r.Add("name", "has to be 1 to %d letters, digits and any of -._~, not %q", label.Max, l.Name)
 	}
 	if !slices.Contains(authn.Basics, l.Basic) {
-		r.Add("basic", `has to be "token", "directory" or "token-then-directory", not %q`, string(l.Basic))
+		r.Add("basic", `has to be "token", "directory", "token-then-directory" or "none", not %q`, string(l.Basic))
 	}
 	if !slices.Contains(authn.Checks, l.DirectoryCheck) {
 		r.Add("directory_check", `has to be "none", "if-reachable" or "required", not %q`, string(l.DirectoryCheck))
 	}
-	if l.AcceptPassword && l.Basic == authn.BasicToken {
-		r.Add("accept_password", `means nothing with basic = "token"`)
+	if l.AcceptPassword && (l.Basic == authn.BasicToken || l.Basic == authn.BasicNone) {
+		r.Add("accept_password", `means nothing with basic = %q`, string(l.Basic))
 	}
-	if l.DirectoryCheck != authn.CheckNone && l.Basic == authn.BasicDirectory {
-		r.Add("directory_check", `is for enrolment tokens: with basic = "directory" every account is looked up`)
+	if l.DirectoryCheck != authn.CheckNone && l.Basic == authn.BasicDirectory && !l.Negotiate {
+		r.Add("directory_check", `is for enrolment tokens and tickets: with basic = "directory" every account is looked up`)
+	}
+	if l.Basic == authn.BasicNone && !l.Negotiate {
+		r.Add("basic", `"none" needs negotiate = true: no credential would be accepted`)
 	}
 }
 

@@ -24,6 +24,7 @@ type Config struct {
 	OneTime   OneTime       `toml:"one_time" doc:"How one-time codes that were used are remembered."`
 	RADIUS    []RADIUS      `toml:"radius" doc:"RADIUS servers, a table for each group of servers that share their tokens: for accounts of a directory that names none, or with what the directory cannot say of a server that it names."`
 	Client    RADIUSClient  `toml:"radius_client" doc:"The validator as a RADIUS client."`
+	GSSAPI    GSSAPI        `toml:"gssapi" doc:"Kerberos tickets by HTTP Negotiate, checked against a keytab."`
 	OTPD      OTPD          `toml:"otpd" doc:"The socket on which a KDC has one-time passwords checked, as by FreeIPA's ipa-otpd."`
 	Throttle  Throttle      `toml:"throttle" doc:"How many credentials may be refused. All validators of a database count together."`
 	Labels    []Label       `toml:"label" doc:"What proves an identity, a table for each EST label; under other labels nothing does."`
@@ -71,11 +72,12 @@ type OTP struct {
 
 // Label is a [[label]] table.
 type Label struct {
-	Name  string      `toml:"name" doc:"EST label (RFC 7030 section 3.2.2), the gateway's default label included."`
-	Basic authn.Basic `toml:"basic" doc:"What HTTP Basic may hold under this label: token (an enrolment token), directory (an account's password with its one-time code), or token-then-directory (by the form of the password)."`
+	Name      string      `toml:"name" doc:"EST label (RFC 7030 section 3.2.2), the gateway's default label included."`
+	Basic     authn.Basic `toml:"basic" doc:"What HTTP Basic may hold under this label: token (an enrolment token), directory (an account's password with its one-time code), token-then-directory (by the form of the password), or none."`
+	Negotiate bool        `toml:"negotiate" doc:"Whether Kerberos tickets are accepted under this label."`
 
 	AcceptPassword bool                 `toml:"accept_password" doc:"Whether an account's password alone is enough where its settings ask for no second factor. The assertion then carries no indicator."`
-	DirectoryCheck authn.DirectoryCheck `toml:"directory_check" doc:"Whether the client_id of an enrolment token has to be an account of the directory that may log in: none, if-reachable (not while the directory does not answer) or required. Accounts that prove themselves are always looked up."`
+	DirectoryCheck authn.DirectoryCheck `toml:"directory_check" doc:"Whether the client_id of an enrolment token, or the principal of a ticket, has to be an account of the directory that may log in: none, if-reachable (not while the directory does not answer) or required. Where it is looked up, what the directory says of a ticket's client is asserted: uid, cn, mail, groups, managed hosts. Accounts that prove themselves by a password are always looked up."`
 }
 
 // SetDefaults sets what a table need not say.
@@ -97,6 +99,7 @@ func Default() *Config {
 		},
 		Directory: defaultDirectory(),
 		Throttle:  defaultThrottle(),
+		GSSAPI:    defaultGSSAPI(),
 		OTPD:      OTPD{Timeout: config.Duration(15 * time.Second)},
 		Ops:       run.OpsConfig{Listen: "127.0.0.1:9602"},
 		Log:       run.LogConfig{Level: "info"},
@@ -107,7 +110,7 @@ func Default() *Config {
 func (c *Config) LabelRules() map[string]authn.Rule {
 	rules := make(map[string]authn.Rule, len(c.Labels))
 	for _, l := range c.Labels {
-		rules[l.Name] = authn.Rule{Basic: l.Basic, AcceptPassword: l.AcceptPassword, Check: l.DirectoryCheck}
+		rules[l.Name] = authn.Rule{Basic: l.Basic, AcceptPassword: l.AcceptPassword, Negotiate: l.Negotiate, Check: l.DirectoryCheck}
 	}
 	return rules
 }

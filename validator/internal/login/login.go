@@ -160,20 +160,24 @@ func (l *Login) Check(ctx context.Context, a Attempt) (Outcome, error) {
 	return l.run(ctx, plan, a, place)
 }
 
-// Standing says why an account may not have certificates, whatever proved its name: it is
-// not there, or it has ended. Errors are those of Check.
-func (l *Login) Standing(ctx context.Context, principal string) (reason string, err error) {
-	account, err := l.c.Directory.Find(ctx, principal)
+// Account returns the account of a principal that something else than its password proves,
+// or why it may not have certificates: it is not there, or it has ended. Errors are those of
+// Check.
+func (l *Login) Account(ctx context.Context, principal string) (account directory.Entry, reason string, err error) {
+	account, err = l.c.Directory.Find(ctx, principal)
 	switch {
 	case errors.Is(err, directory.ErrNotFound):
-		return reasonUnknown, nil
+		return directory.Entry{}, reasonUnknown, nil
 	case errors.Is(err, directory.ErrAmbiguous):
-		return reasonAmbiguous, nil
+		return directory.Entry{}, reasonAmbiguous, nil
 	case err != nil:
-		return "", fmt.Errorf("looking for the account: %w", err)
+		return directory.Entry{}, "", fmt.Errorf("looking for the account: %w", err)
 	}
-	return l.barred(account), nil
+	return account, l.barred(account), nil
 }
+
+// Realm returns the realm of the accounts.
+func (l *Login) Realm() string { return l.c.Realm }
 
 // barred says why an account may not log in, or nothing.
 func (l *Login) barred(e directory.Entry) string {

@@ -314,11 +314,11 @@ func TestBarred(t *testing.T) {
 		a := attempt(name, password)
 		a.AcceptPassword = true
 		w.refuses(a, words)
-		if reason, err := w.login.Standing(t.Context(), name); err != nil || !contains(reason, words) {
+		if _, reason, err := w.login.Account(t.Context(), name); err != nil || !contains(reason, words) {
 			t.Errorf("%s: standing %q, %v", name, reason, err)
 		}
 	}
-	if reason, err := w.login.Standing(t.Context(), "fine"); err != nil || reason != "" {
+	if _, reason, err := w.login.Account(t.Context(), "fine"); err != nil || reason != "" {
 		t.Errorf("standing %q, %v", reason, err)
 	}
 	w.refuses(login.Attempt{User: "", Password: secret.New([]byte("x"))}, "no user name")

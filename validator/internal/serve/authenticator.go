@@ -37,6 +37,12 @@ const refused = "credential refused"
 
 const methodToken = "token"
 
+// The schemes of HTTP authentication.
+const (
+	schemeBasic     = "Basic"
+	schemeNegotiate = "Negotiate"
+)
+
 // keepTime is how long storing a record may take.
 const keepTime = 5 * time.Second
 
@@ -72,6 +78,8 @@ func NewAuthenticator(c AuthenticatorConfig) (*Authenticator, error) {
 
 // attempt is what is known of a message. What could not be read of it is empty.
 type attempt struct {
+	scheme  string // "" where there is none that is known
+	token68 secret.Bytes
 	request attest.Request
 	address string
 	csrHash string // hexadecimal
@@ -87,39 +95,58 @@ func (s *Authenticator) Authenticate(ctx context.Context, req *validatorv1.Authe
 
 func (s *Authenticator) answer(ctx context.Context, req *validatorv1.AuthenticateRequest) (*validatorv1.AuthenticateResponse, error) {
 	at := attempt{request: attest.Request{Gateway: mesh.PeerName(ctx), Operation: req.GetOperation(), Label: req.GetLabel()}}
-	out, err := s.check(ctx, req, &at)
+	at.take(req.GetCredential())
+	defer at.token68.Wipe()
+	resp, err := s.once(ctx, req, &at)
+	if errors.Is(err, state.ErrUsed) {
+		// It came twice at the same moment: what became of the other is stored by now.
+		resp, err = s.once(ctx, req, &at)
+	}
+	return resp, err
+}
+
+func (s *Authenticator) once(ctx context.Context, req *validatorv1.AuthenticateRequest, at *attempt) (*validatorv1.AuthenticateResponse, error) {
+	out, err := s.check(ctx, req, at)
 	if out.Alarm != "" {
 		s.alarm(ctx, out)
 	}
 	switch {
 	case errors.Is(err, fault.Malformed), errors.Is(err, fault.Forbidden):
-		return nil, s.refuse(ctx, at, authn.Outcome{Refused: fault.Public(err)}, err)
+		return nil, s.refuse(ctx, *at, authn.Outcome{Refused: fault.Public(err)}, err)
 	case err != nil:
 		s.count("undecided")
 		return nil, fmt.Errorf("authenticating: %w", err)
+	case out.Challenge != nil:
+		return &validatorv1.AuthenticateResponse{Outcome: &validatorv1.AuthenticateResponse_Challenge{
+			Challenge: &validatorv1.Challenge{NegotiateToken: out.Challenge},
+		}}, s.refuse(ctx, *at, out, nil)
 	case out.Refused != "":
-		return nil, s.refuse(ctx, at, out, fault.New(fault.Unauthenticated, "serve.Authenticate", refused, nil))
+		return nil, s.refuse(ctx, *at, out, fault.New(fault.Unauthenticated, "serve.Authenticate", refused, nil))
 	}
-	return s.accept(ctx, at, out)
+	return s.accept(ctx, *at, out)
 }
 
 // check reads the message into at and says who offers its credential. What is cheap comes
 // first: only what may be good is worth the check of a certificate request.
 func (s *Authenticator) check(ctx context.Context, req *validatorv1.AuthenticateRequest, at *attempt) (authn.Outcome, error) {
-	basic := req.GetCredential().GetBasic()
-	token68 := secret.Bytes{}
-	if basic != nil {
-		token68 = secret.Take(&basic.Token68)
-		defer token68.Wipe()
-	}
 	if err := at.read(req); err != nil {
 		return authn.Outcome{}, err
 	}
-	if basic == nil {
+	offered := authn.Attempt{Label: at.request.Label, Token68: at.token68, ClientAddress: at.address}
+	screen, judge := s.c.Authn.Screen, s.c.Authn.Basic
+	switch at.scheme {
+	case "":
 		return authn.Outcome{}, malformed("credential", errors.New("it holds none of a kind that is known"))
+	case schemeNegotiate:
+		endPoint := req.GetChannel().GetServerEndPoint()
+		screen = func(ctx context.Context, a authn.Attempt) (authn.Outcome, error) {
+			return s.c.Authn.ScreenNegotiate(ctx, authn.Negotiation{Attempt: a, ServerEndPoint: endPoint})
+		}
+		judge = func(ctx context.Context, a authn.Attempt) (authn.Outcome, error) {
+			return s.c.Authn.Negotiate(ctx, authn.Negotiation{Attempt: a, ServerEndPoint: endPoint})
+		}
 	}
-	offered := authn.Attempt{Label: at.request.Label, Token68: token68, ClientAddress: at.address}
-	if out, err := s.c.Authn.Screen(ctx, offered); err != nil || out.Refused != "" {
+	if out, err := screen(ctx, offered); err != nil || out.Refused != "" {
 		return out, err
 	}
 	request, err := csr.Parse(req.GetCsrDer())
@@ -127,7 +154,7 @@ func (s *Authenticator) check(ctx context.Context, req *validatorv1.Authenticate
 		return authn.Outcome{}, err
 	}
 	at.request.CSR, offered.SPKISHA256 = request, request.SPKISHA256()
-	out, err := s.c.Authn.Basic(ctx, offered)
+	out, err := judge(ctx, offered)
 	failpoint.Here(failpoint.ValidatorAnswered)
 	return out, err
 }
@@ -144,14 +171,17 @@ func (s *Authenticator) accept(ctx context.Context, at attempt, out authn.Outcom
 	}
 	r := s.record(ctx, "credential."+outcome, audit.Success, at, out)
 	r.Detail["assertion"] = hex.EncodeToString(sealed.ID)
-	if err := s.keep(ctx, r, out); err != nil {
+	switch err := s.keep(ctx, r, out); {
+	case errors.Is(err, state.ErrUsed):
+		return nil, err
+	case err != nil:
 		s.count("undecided")
 		return nil, fmt.Errorf("recording an accepted credential: %w", err)
 	}
 	failpoint.Here(failpoint.ValidatorAccepted)
 	s.count(outcome)
 	return &validatorv1.AuthenticateResponse{
-		Outcome: &validatorv1.AuthenticateResponse_Assertion{Assertion: sealed.Message},
+		Outcome: &validatorv1.AuthenticateResponse_Assertion{Assertion: sealed.Message}, NegotiateToken: out.Reply,
 	}, nil
 }
 
@@ -177,11 +207,14 @@ func (s *Authenticator) alarm(ctx context.Context, out authn.Outcome) {
 // keep stores a record with what is to be recognised, ended or counted of the credential,
 // also when the caller has hung up: who tries a credential and leaves is on record too.
 func (s *Authenticator) keep(ctx context.Context, r audit.Record, out authn.Outcome) error {
-	if out.Acceptance == nil {
+	if out.Acceptance == nil && out.Use == nil {
 		return s.settle(ctx, out.Settlement, &r)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancel()
+	if out.Use != nil {
+		return s.c.State.Use(ctx, *out.Use, out.Settlement, r)
+	}
 	return s.c.State.Accept(ctx, *out.Acceptance, r)
 }
 
@@ -202,6 +235,10 @@ func (s *Authenticator) record(ctx context.Context, event, outcome string, at at
 		r.Detail["backend"] = backend
 		r.Detail["indicators"] = strings.Join(out.Proof.Authentication.GetIndicators(), ",")
 	}
+	if login := out.Proof.Authentication.GetLoginTime(); login != nil {
+		r.Detail["login_time"] = login.AsTime().Format(time.RFC3339)
+		r.Detail["channel_binding"] = channelBindings[out.Proof.Authentication.GetChannelBinding()]
+	}
 	if out.TokenID != "" {
 		r.Detail["token"] = out.TokenID
 	}
@@ -211,8 +248,25 @@ func (s *Authenticator) record(ctx context.Context, event, outcome string, at at
 	return r
 }
 
+// channelBindings are the words of the audit.
+var channelBindings = map[assertionv1.ChannelBinding]string{
+	assertionv1.ChannelBinding_CHANNEL_BINDING_NONE:   "none",
+	assertionv1.ChannelBinding_CHANNEL_BINDING_ABSENT: "absent",
+	assertionv1.ChannelBinding_CHANNEL_BINDING_MATCH:  "match",
+}
+
 func (s *Authenticator) count(outcome string) {
 	s.c.Metrics.GetOrCreateCounter(fmt.Sprintf("estuary_validator_credentials_total{outcome=%q}", outcome)).Inc()
+}
+
+// take moves the credential out of a message.
+func (at *attempt) take(c *validatorv1.Credential) {
+	if basic := c.GetBasic(); basic != nil {
+		at.scheme, at.token68 = schemeBasic, secret.Take(&basic.Token68)
+	}
+	if negotiate := c.GetNegotiate(); negotiate != nil {
+		at.scheme, at.token68 = schemeNegotiate, secret.Take(&negotiate.Token68)
+	}
 }
 
 // read takes everything from a message but the credential, and leaves the certificate
