@@ -79,8 +79,13 @@ func newOffice(t *testing.T) *office {
 			"both":      {Basic: authn.BasicTokenThenDirectory, Check: authn.CheckNone},
 			"required":  {Basic: authn.BasicTokenThenDirectory, Check: authn.CheckRequired},
 			"reachable": {Basic: authn.BasicToken, Check: authn.CheckIfReachable},
+
+			"tickets":           {Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckNone},
+			"tickets-required":  {Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckRequired},
+			"tickets-reachable": {Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckIfReachable},
 		},
 		Realm: "DEVICES", Tokens: tokens, Login: logins, Throttle: limits, Now: time.Now,
+		Kerberos: newAcceptor(t), Skew: time.Minute, State: o.state,
 	})
 	check(err)
 	return o

@@ -79,7 +79,7 @@ func (a *Authenticator) Negotiate(ctx context.Context, at Negotiation) (Outcome,
 	}
 	// Looked up before anything is judged by the time: what was used stays used, whatever the
 	// clock says.
-	now := a.c.Now()
+	now := a.c.Now().Truncate(time.Microsecond) // as it is stored
 	standing, first, err := a.c.State.Used(ctx, request.ID(), at.SPKISHA256, now)
 	if errors.Is(err, state.ErrForged) {
 		return a.refuseNegotiate(at, Outcome{Refused: alarmForged, Alarm: alarmForged}), nil

@@ -15,6 +15,7 @@ import (
 	"github.com/estuary-pki/estuary/services/run"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
 	"github.com/estuary-pki/estuary/validator/internal/config"
+	"github.com/estuary-pki/estuary/validator/internal/kerberos"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
@@ -97,6 +98,15 @@ key = "radius.key"
 [radius_client]
 nas_identifier = "est.lab.test"
 challenge_separator = "//"
+[gssapi]
+enabled = true
+keytab = "http.keytab"
+service_principal = "HTTP/est.lab.test@LAB.TEST"
+aliases = ["HTTP/est-1.lab.test@LAB.TEST"]
+realms = ["LAB.TEST", "OTHER.TEST"]
+clock_skew = "90s"
+channel_bindings = "required"
+keep_removed_keys = "12h"
 [otpd]
 listen = "unix:/run/estuary/otpd"
 timeout = "9s"
@@ -117,6 +127,10 @@ name = "users"
 basic = "token-then-directory"
 accept_password = true
 directory_check = "if-reachable"
+[[label]]
+name = "tickets"
+basic = "none"
+negotiate = true
 `
 
 func load(t *testing.T, text string) (*config.Config, string, error) {
@@ -172,7 +186,12 @@ func TestEveryKeyIsRead(t *testing.T) {
 			},
 		},
 		Client: config.RADIUSClient{NASIdentifier: "est.lab.test", Separator: "//"},
-		OTPD:   config.OTPD{Listen: "unix:/run/estuary/otpd", Timeout: shared.Duration(9 * time.Second)},
+		GSSAPI: config.GSSAPI{
+			Enabled: true, Keytab: file("http.keytab"), ServicePrincipal: "HTTP/est.lab.test@LAB.TEST",
+			Aliases: []string{"HTTP/est-1.lab.test@LAB.TEST"}, Realms: []string{"LAB.TEST", "OTHER.TEST"},
+			ClockSkew: shared.Duration(90 * time.Second), ChannelBindings: kerberos.BindingsRequired, KeepRemovedKeys: shared.Duration(12 * time.Hour),
+		},
+		OTPD: config.OTPD{Listen: "unix:/run/estuary/otpd", Timeout: shared.Duration(9 * time.Second)},
 		Throttle: config.Throttle{
 			AccountMaxFailures: 3, AccountInterval: shared.Duration(2 * time.Minute), IgnorePolicy: true,
 			NetworkMaxFailures: 30, NetworkWindow: shared.Duration(time.Minute), NetworkLockout: shared.Duration(3 * time.Minute),
@@ -183,6 +202,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 			{Name: "devices", Basic: "token", DirectoryCheck: "none"},
 			{Name: "v1.devices_x~", Basic: "token", DirectoryCheck: "none"},
 			{Name: "users", Basic: "token-then-directory", AcceptPassword: true, DirectoryCheck: "if-reachable"},
+			{Name: "tickets", Basic: "none", Negotiate: true, DirectoryCheck: "none"},
 		},
 		Ops: run.OpsConfig{Listen: "127.0.0.1:9555"},
 		Log: run.LogConfig{Level: "debug"},
@@ -192,7 +212,8 @@ func TestEveryKeyIsRead(t *testing.T) {
 	}
 	rules := map[string]authn.Rule{
 		"devices": {Basic: authn.BasicToken, Check: authn.CheckNone}, "v1.devices_x~": {Basic: authn.BasicToken, Check: authn.CheckNone},
-		"users": {Basic: authn.BasicTokenThenDirectory, AcceptPassword: true, Check: authn.CheckIfReachable},
+		"users":   {Basic: authn.BasicTokenThenDirectory, AcceptPassword: true, Check: authn.CheckIfReachable},
+		"tickets": {Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckNone},
 	}
 	if diff := cmp.Diff(rules, got.LabelRules()); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
@@ -305,7 +326,7 @@ var badFiles = []badFile{
 	{"label with slash", `"devices"`, `"a/b"`, []string{":31: label[0].name: has to be 1 to 64"}},
 	{"label too long", `"devices"`, `"` + strings.Repeat("a", 65) + `"`, []string{":31: label[0].name: has to be 1 to 64"}},
 	{"label twice", `"v1.devices_x~"`, `"devices"`, []string{":34: label[1].name: another label has this name"}},
-	{"label without rule", "basic = \"token\"\n[ops]", "[ops]", []string{`label[1].basic: has to be "token", "directory" or "token-then-directory", not ""`}},
+	{"label without rule", "basic = \"token\"\n[ops]", "[ops]", []string{`label[1].basic: has to be "token", "directory", "token-then-directory" or "none", not ""`}},
 	{"no directory", "basic = \"token\"\n[ops]", "basic = \"directory\"\n[ops]", []string{`:35: label[1].basic: "directory" needs [directory] servers`}},
 	{"nothing to check by", "basic = \"token\"\n[ops]", "basic = \"token\"\ndirectory_check = \"required\"\n[ops]", []string{`:36: label[1].directory_check: "required" needs [directory] servers`}},
 	{"password for tokens", "basic = \"token\"\n[ops]", "basic = \"token\"\naccept_password = true\n[ops]", []string{`:36: label[1].accept_password: means nothing`}},
@@ -348,7 +369,19 @@ var badAccounts = []badFile{
 	{"one network for all", "ipv4_prefix = 24", "ipv4_prefix = 0", []string{"throttle.ipv4_prefix: has to be between 8 and 32, not 0"}},
 	{"networks beyond addresses", "ipv6_prefix = 56", "ipv6_prefix = 129", []string{"throttle.ipv6_prefix: has to be between 16 and 128, not 129"}},
 	{"unknown check", `"if-reachable"`, `"sometimes"`, []string{`label[2].directory_check: has to be "none", "if-reachable" or "required", not "sometimes"`}},
-	{"check of accounts", `"token-then-directory"`, `"directory"`, []string{"label[2].directory_check: is for enrolment tokens"}},
+	{"check of accounts", `"token-then-directory"`, `"directory"`, []string{"label[2].directory_check: is for enrolment tokens and tickets"}},
+	{"no keytab", "keytab = \"http.keytab\"\n", "", []string{"gssapi.keytab: names no file"}},
+	{"no service principal", "service_principal = \"HTTP/est.lab.test@LAB.TEST\"\n", "", []string{"gssapi.service_principal: is missing"}},
+	{"service principal without realm", `"HTTP/est.lab.test@LAB.TEST"`, `"HTTP/est.lab.test"`, []string{`gssapi.service_principal: has to be service/host@REALM, not "HTTP/est.lab.test"`}},
+	{"alias that is no service", `["HTTP/est-1.lab.test@LAB.TEST"]`, `["alice@LAB.TEST"]`, []string{`gssapi.aliases[0]: has to be service/host@REALM`}},
+	{"alias twice", `["HTTP/est-1.lab.test@LAB.TEST"]`, `["HTTP/est.lab.test@LAB.TEST"]`, []string{"gssapi.aliases[0]: ", "stands there twice"}},
+	{"realm that is none", `"OTHER.TEST"`, `"a@b"`, []string{"gssapi.realms[1]: "}},
+	{"skew of an hour", `"90s"`, `"1h"`, []string{"gssapi.clock_skew: has to be between 1s and 5m, not 1h"}},
+	{"unknown binding", `"required"`, `"perhaps"`, []string{`gssapi.channel_bindings: has to be "absent-ok", "required" or "off", not "perhaps"`}},
+	{"keys kept for ever", `"12h"`, `"31d"`, []string{"gssapi.keep_removed_keys: has to be between 0s and 30d, not 31d"}},
+	{"tickets switched off", "[gssapi]\nenabled = true", "[gssapi]\nenabled = false", []string{"label[3].negotiate: needs [gssapi] enabled"}},
+	{"label of nothing", "negotiate = true\n", "", []string{`label[3].basic: "none" needs negotiate = true`}},
+	{"password for tickets", "negotiate = true", "negotiate = true\naccept_password = true", []string{`label[3].accept_password: means nothing with basic = "none"`}},
 	{"RADIUS without directory", "servers = [\"ldaps://ipa1.lab.test\", \"ldap://ipa2.lab.test:1389\"]\n", "", []string{
 		"radius: needs [directory] servers", "otpd.listen: needs [directory] servers", "label[2].basic: ",
 	}},

@@ -102,8 +102,12 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	limits := must(throttletest.New(st, o.limits))(t)
 	auth := must(authn.New(authn.Config{
-		Labels: map[string]authn.Rule{"devices": {Basic: authn.BasicToken, Check: authn.CheckNone}},
-		Realm:  realm, Tokens: checker, Throttle: limits, Now: w.now,
+		Labels: map[string]authn.Rule{
+			"devices": {Basic: authn.BasicToken, Check: authn.CheckNone},
+			"tickets": {Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckNone},
+		},
+		Realm: realm, Tokens: checker, Throttle: limits, Now: w.now,
+		Kerberos: acceptor(t), Skew: skew, State: st,
 	}))(t)
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
