@@ -9,35 +9,51 @@ import (
 	"github.com/estuary-pki/estuary/services/newfile"
 )
 
-const maxFile = 64 << 10
+const (
+	maxFile   = 64 << 10
+	maxBinary = 1 << 20
+)
 
 // ReadFile reads a secret from a file of at most 64 KiB and drops one newline at its end.
 // A file that everybody may read, write or execute is refused. Errors never carry contents.
 func ReadFile(path string) (Bytes, error) {
+	b, err := read(path, maxFile)
+	if n := len(b); n > 0 && b[n-1] == '\n' {
+		b = b[:n-1]
+	}
+	return New(b), err
+}
+
+// ReadBinary reads a secret that is no text, of at most 1 MiB, as it is, under the rules of
+// ReadFile.
+func ReadBinary(path string) (Bytes, error) {
+	b, err := read(path, maxBinary)
+	return New(b), err
+}
+
+func read(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Bytes{}, fmt.Errorf("opening secret: %w", err)
+		return nil, fmt.Errorf("opening secret: %w", err)
 	}
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return Bytes{}, fmt.Errorf("reading secret %s: %w", path, err)
+		return nil, fmt.Errorf("reading secret %s: %w", path, err)
 	case !info.Mode().IsRegular():
-		return Bytes{}, fmt.Errorf("secret %s is not a regular file", path)
+		return nil, fmt.Errorf("secret %s is not a regular file", path)
 	case info.Mode().Perm()&0o007 != 0:
-		return Bytes{}, fmt.Errorf("secret %s is open to everybody (mode %04o): chmod o= it", path, info.Mode().Perm())
-	case info.Size() > maxFile:
-		return Bytes{}, fmt.Errorf("secret %s has %d octets: at most %d are accepted", path, info.Size(), maxFile)
+		return nil, fmt.Errorf("secret %s is open to everybody (mode %04o): chmod o= it", path, info.Mode().Perm())
+	case info.Size() > limit:
+		return nil, fmt.Errorf("secret %s has %d octets: at most %d are accepted", path, info.Size(), limit)
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxFile))
+	b, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
-		return Bytes{}, fmt.Errorf("reading secret %s: %w", path, err)
+		clear(b)
+		return nil, fmt.Errorf("reading secret %s: %w", path, err)
 	}
-	if n := len(b); n > 0 && b[n-1] == '\n' {
-		b = b[:n-1]
-	}
-	return New(b), nil
+	return b, nil
 }
 
 // ReadKey reads a symmetric key from a file that holds exactly size octets in hexadecimal,

@@ -28,6 +28,7 @@ func commands() []command.Command {
 	return append([]command.Command{
 		{Words: "key init", Usage: "--dir FOLDER", Run: keyInit},
 		{Words: "check", Usage: "--config FILE [--account NAME]", Run: check},
+		{Words: "keytab list", Usage: "(--config FILE | KEYTAB)", Run: keytabList},
 	}, auditcmd.Commands(openAudit)...)
 }
 

@@ -46,7 +46,8 @@ type parts struct {
 	clock   *clock.Clock
 	keeper  *audit.Keeper
 	limits  *throttle.Throttle
-	logins  *logins // nil without a directory
+	logins  *logins  // nil without a directory
+	tickets *tickets // nil when tickets are switched off
 	stream  *audit.Stream
 	log     *slog.Logger
 	set     *metrics.Set
@@ -79,6 +80,11 @@ func start(ctx context.Context, c *config.Config, _ func() (*config.Config, erro
 	}
 	if c.Directory.Used() {
 		if p.logins, err = p.openLogins(ctx, c); err != nil {
+			return err
+		}
+	}
+	if c.GSSAPI.Enabled {
+		if p.tickets, err = p.openTickets(c.GSSAPI); err != nil {
 			return err
 		}
 	}
@@ -157,6 +163,9 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 		ops.Check("radius", false, p.logins.checkRADIUS)
 		running = append(running, p.logins.running...)
 	}
+	if p.tickets != nil {
+		ops.Check("keytab", false, p.tickets.keytab.Check) // the keys that were there are used
+	}
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err
@@ -178,6 +187,9 @@ func register(server *mesh.Server, c *config.Config, p parts, name string) error
 	checks := authn.Config{Labels: c.LabelRules(), Realm: c.OTP.Realm, Tokens: p.checker, Throttle: p.limits, Now: p.clock.Now}
 	if p.logins != nil {
 		checks.Login = p.logins.login
+	}
+	if p.tickets != nil {
+		checks.Kerberos, checks.Skew, checks.State = p.tickets.acceptor, time.Duration(c.GSSAPI.ClockSkew), p.state
 	}
 	who, err := authn.New(checks)
 	if err != nil {
