@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// maxHeader bounds request line and header of a request, in octets.
-	maxHeader = 16 << 10
+	// maxHeader bounds request line and header of a request, in octets: room for the 64 KiB
+	// of a Negotiate credential. All connections together can have 320 MiB of it on their way.
+	maxHeader = 80 << 10
 	// replyGrace is how long behind the end of a request's time its reply may still leave:
 	// the delay of a refusal (at most 10 s), a tick, and a second to write.
 	replyGrace = 12 * time.Second

@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -8,16 +9,22 @@ import (
 	"github.com/estuary-pki/estuary/services/fault"
 )
 
-// MaxToken68 is the longest credential that is passed on, in octets: the limit of the
-// message to the validator.
-const MaxToken68 = 4 << 10
+// The longest credentials that are passed on, in octets: the limits of the message to the
+// validator.
+const (
+	// MaxToken68 is that of Basic.
+	MaxToken68 = 4 << 10
+	// MaxNegotiate is that of Negotiate: a ticket holds what its KDC knows of the client,
+	// which Active Directory lets grow to 48,000 octets.
+	MaxNegotiate = 64 << 10
+)
 
 // Credential moves the credential out of the Authorization header (RFC 9110 section 11.6.2)
 // and removes the header, so that nothing behind can log it. It returns nil when there is
 // no header or one of a scheme that is not served: the client is then asked for another.
 //
-// What stands behind Basic is passed on undecoded; only its alphabet and length are checked.
-// The error is a *fault.Error Malformed: several headers, no scheme, or no token68.
+// What stands behind Basic and Negotiate is passed on undecoded; only its alphabet and length
+// are checked. The error is a *fault.Error Malformed: several headers, no scheme, or no token68.
 func Credential(h http.Header) (*validatorv1.Credential, error) {
 	values := h.Values("Authorization")
 	h.Del("Authorization")
@@ -30,22 +37,37 @@ func Credential(h http.Header) (*validatorv1.Credential, error) {
 	}
 	// Optional white space around a field value is not part of it (RFC 9110 section 5.5).
 	scheme, rest, _ := strings.Cut(strings.Trim(values[0], " \t"), " ")
-	if scheme == "" {
-		return nil, malformed("the Authorization header is empty")
-	}
-	if !strings.EqualFold(scheme, "Basic") {
-		return nil, nil
-	}
 	token := strings.TrimLeft(rest, " ")
 	switch {
-	case len(token) > MaxToken68:
-		return nil, malformed("the credential is longer than 4096 octets")
-	case !isToken68(token):
-		return nil, malformed("the Authorization header does not hold base64 behind Basic (RFC 7617 section 2)")
+	case scheme == "":
+		return nil, malformed("the Authorization header is empty")
+	case strings.EqualFold(scheme, "Basic"):
+		if err := check(token, MaxToken68, "Basic (RFC 7617 section 2)"); err != nil {
+			return nil, err
+		}
+		return &validatorv1.Credential{
+			Kind: &validatorv1.Credential_Basic{Basic: &validatorv1.BasicCredential{Token68: []byte(token)}},
+		}, nil
+	case strings.EqualFold(scheme, "Negotiate"):
+		if err := check(token, MaxNegotiate, "Negotiate (RFC 4559 section 4.2)"); err != nil {
+			return nil, err
+		}
+		return &validatorv1.Credential{
+			Kind: &validatorv1.Credential_Negotiate{Negotiate: &validatorv1.NegotiateCredential{Token68: []byte(token)}},
+		}, nil
 	}
-	return &validatorv1.Credential{
-		Kind: &validatorv1.Credential_Basic{Basic: &validatorv1.BasicCredential{Token68: []byte(token)}},
-	}, nil
+	return nil, nil
+}
+
+// check refuses what no validator could read.
+func check(token string, limit int, scheme string) error {
+	switch {
+	case len(token) > limit:
+		return malformed(fmt.Sprintf("the credential is longer than %d octets", limit))
+	case !isToken68(token):
+		return malformed("the Authorization header does not hold base64 behind " + scheme)
+	}
+	return nil
 }
 
 // isToken68 checks the grammar of RFC 9110 section 11.2: characters, then padding.

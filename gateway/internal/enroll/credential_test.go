@@ -11,12 +11,14 @@ import (
 )
 
 func TestCredential(t *testing.T) {
-	long := strings.Repeat("a", enroll.MaxToken68)
+	long, ticket := strings.Repeat("a", enroll.MaxToken68), strings.Repeat("a", enroll.MaxNegotiate)
 	cases := []struct {
 		name   string
 		header []string
 		want   string // "" for none
 		bad    bool
+
+		negotiate bool
 	}{
 		{name: "no header"},
 		{name: "plain", header: []string{"Basic ZGV2OnRva2Vu"}, want: "ZGV2OnRva2Vu"},
@@ -28,7 +30,12 @@ func TestCredential(t *testing.T) {
 		{name: "longest", header: []string{"Basic " + long}, want: long},
 		{name: "too long", header: []string{"Basic " + long + "a"}, bad: true},
 		{name: "other scheme", header: []string{"Bearer abc"}},
-		{name: "Negotiate", header: []string{"Negotiate YII="}},
+		{name: "Negotiate", header: []string{"Negotiate YII="}, want: "YII=", negotiate: true},
+		{name: "negotiate in lower case", header: []string{"negotiate YII="}, want: "YII=", negotiate: true},
+		{name: "longest ticket", header: []string{"Negotiate " + ticket}, want: ticket, negotiate: true},
+		{name: "too long a ticket", header: []string{"Negotiate " + ticket + "a"}, bad: true},
+		{name: "Negotiate alone", header: []string{"Negotiate"}, bad: true},
+		{name: "Negotiate with a parameter", header: []string{`Negotiate realm="x"`}, bad: true},
 		{name: "scheme that begins alike", header: []string{"Basics Og=="}},
 		{name: "two headers", header: []string{"Basic Og==", "Basic Og=="}, bad: true},
 		{name: "two schemes", header: []string{"Basic Og==", "Bearer x"}, bad: true},
@@ -52,8 +59,12 @@ func TestCredential(t *testing.T) {
 			if bad := errors.Is(err, fault.Malformed); bad != c.bad || (err != nil) != c.bad {
 				t.Fatalf("error %v", err)
 			}
-			if token := string(got.GetBasic().GetToken68()); token != c.want || (got == nil) != (c.want == "") {
-				t.Errorf("got %q, want %q", token, c.want)
+			token := string(got.GetBasic().GetToken68())
+			if c.negotiate {
+				token = string(got.GetNegotiate().GetToken68())
+			}
+			if token != c.want || (got == nil) != (c.want == "") {
+				t.Errorf("got %.80q, want %.80q", token, c.want)
 			}
 			if _, there := h["Authorization"]; there {
 				t.Error("the header is still there")
@@ -69,7 +80,7 @@ func TestCredential(t *testing.T) {
 
 // Whatever comes in, what goes out is a token68 of bounded length or nothing.
 func FuzzCredential(f *testing.F) {
-	for _, s := range []string{"", "Basic", "Basic Og==", "basic  a", "Bearer x", "Basic a=b", "Basic \x00", " Basic ä"} {
+	for _, s := range []string{"", "Basic", "Basic Og==", "basic  a", "Bearer x", "Basic a=b", "Basic \x00", " Basic ä", "Negotiate YII=", "negotiate a b"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
@@ -83,8 +94,11 @@ func FuzzCredential(f *testing.F) {
 		if c == nil {
 			return
 		}
-		token := string(c.GetBasic().GetToken68())
-		if token == "" || len(token) > enroll.MaxToken68 || strings.ContainsAny(token, " \t\r\n\x00,:\"") {
+		token, limit := string(c.GetBasic().GetToken68()), enroll.MaxToken68
+		if c.GetNegotiate() != nil {
+			token, limit = string(c.GetNegotiate().GetToken68()), enroll.MaxNegotiate
+		}
+		if token == "" || len(token) > limit || strings.ContainsAny(token, " \t\r\n\x00,:\"") {
 			t.Fatalf("passed on %q", token)
 		}
 		if !strings.HasSuffix(strings.TrimRight(value, " \t"), token) {

@@ -69,24 +69,50 @@ type Request struct {
 	Label string
 }
 
-// Enroll returns the DER certificate that the signer issues for what the validator asserts.
-// A refusal comes back as a *fault.Error of its kind.
-func (e *Enroller) Enroll(ctx context.Context, r Request) ([]byte, error) {
+// Result is what becomes of a request that is granted.
+type Result struct {
+	// Certificate is the DER certificate that the signer issued.
+	Certificate []byte
+	// Negotiate is the GSS-API token by which the client knows the validator (RFC 4559
+	// section 5); nil where there is none.
+	Negotiate []byte
+}
+
+// Challenge is an error that asks the client for another credential of the same scheme.
+type Challenge struct {
+	// Negotiate is the GSS-API token for the client, never empty.
+	Negotiate []byte
+}
+
+// Error says so.
+func (*Challenge) Error() string { return "the client is asked for another token of Negotiate" }
+
+// maxNegotiate bounds a token for the client, in octets: an AP-REP is of some hundred.
+const maxNegotiate = 2 << 10
+
+// Enroll returns the certificate that the signer issues for what the validator asserts. A
+// refusal comes back as a *fault.Error of its kind, a challenge as a *Challenge.
+func (e *Enroller) Enroll(ctx context.Context, r Request) (Result, error) {
 	who, err := e.validator.Authenticate(ctx, &validatorv1.AuthenticateRequest{
 		Channel: r.Channel, Credential: r.Credential, CsrDer: r.CSR.DER(),
 		Operation: r.Operation, Label: r.Label,
 	})
-	if err != nil {
-		return nil, fmt.Errorf("authenticating: %w", err)
-	}
-	if who.GetAssertion() == nil {
-		return nil, fault.New(fault.Internal, "enroll.Enroll", "", errors.New("the validator answered without an assertion"))
+	switch token := who.GetChallenge().GetNegotiateToken(); {
+	case err != nil:
+		return Result{}, fmt.Errorf("authenticating: %w", err)
+	case max(len(token), len(who.GetNegotiateToken())) > maxNegotiate:
+		return Result{}, fault.New(fault.Internal, "enroll.Enroll", "", errors.New("the validator answered with a token that no header should hold"))
+	case len(token) > 0:
+		return Result{}, &Challenge{Negotiate: token}
+	case who.GetAssertion() == nil:
+		return Result{}, fault.New(fault.Internal, "enroll.Enroll", "", errors.New("the validator answered without an assertion"))
 	}
 	issued, err := e.issue(ctx, &signerv1.IssueRequest{Assertion: who.GetAssertion(), CsrDer: r.CSR.DER()})
 	if err != nil {
-		return nil, err
+		return Result{}, err
 	}
-	return checked(issued.GetCertificateDer(), r.CSR)
+	leaf, err := checked(issued.GetCertificateDer(), r.CSR)
+	return Result{Certificate: leaf, Negotiate: who.GetNegotiateToken()}, err
 }
 
 // checked returns der when it is a certificate for the key of the request: a client could

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,12 @@ func material(t *testing.T) (request *csr.Request, certificate []byte) {
 	return request, certificate
 }
 
+func challenged(token string) *validatorv1.AuthenticateResponse {
+	return &validatorv1.AuthenticateResponse{Outcome: &validatorv1.AuthenticateResponse_Challenge{
+		Challenge: &validatorv1.Challenge{NegotiateToken: []byte(token)},
+	}}
+}
+
 func TestEnroll(t *testing.T) {
 	request, certificate := material(t)
 	_, foreign := material(t)
@@ -73,8 +80,15 @@ func TestEnroll(t *testing.T) {
 		issueErr error
 		want     fault.Kind // 0 for success
 		asked    bool       // the signer was
+
+		challenge bool
 	}{
 		{name: "issued", answer: asserted, issued: certificate, asked: true},
+		{name: "issued, with a token for the client", answer: &validatorv1.AuthenticateResponse{Outcome: asserted.GetOutcome(), NegotiateToken: []byte("known")}, issued: certificate, asked: true},
+		{name: "token too long", answer: &validatorv1.AuthenticateResponse{Outcome: asserted.GetOutcome(), NegotiateToken: make([]byte, 3000)}, want: fault.Internal},
+		{name: "challenge", answer: challenged("more"), challenge: true, want: fault.Internal},
+		{name: "challenge of nothing", answer: challenged(""), want: fault.Internal},
+		{name: "challenge too long", answer: challenged(strings.Repeat("x", 3000)), want: fault.Internal},
 		{name: "refused", err: refused, want: fault.Unauthenticated},
 		{name: "no outcome", answer: &validatorv1.AuthenticateResponse{}, want: fault.Internal},
 		{name: "used up", answer: asserted, issueErr: refused, want: fault.Unauthenticated, asked: true},
@@ -106,15 +120,22 @@ func TestEnroll(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			der, err := e.Enroll(t.Context(), enroll.Request{
+			granted, err := e.Enroll(t.Context(), enroll.Request{
 				Channel: channel, Credential: credential, CSR: request, Label: "device",
 				Operation: assertionv1.Operation_OPERATION_ENROLL,
 			})
-			if fault.KindOf(err) != c.want || asked != c.asked {
+			if !c.challenge && fault.KindOf(err) != c.want || asked != c.asked {
 				t.Errorf("error %v, signer asked %v", err, asked)
 			}
+			der := granted.Certificate
 			if (c.want == 0) != (len(der) > 0) || (c.want == 0 && string(der) != string(certificate)) {
 				t.Errorf("got %x", der)
+			}
+			if want := string(c.answer.GetNegotiateToken()); c.want == 0 && string(granted.Negotiate) != want {
+				t.Errorf("token %q for the client, not %q", granted.Negotiate, want)
+			}
+			if challenge := (*enroll.Challenge)(nil); errors.As(err, &challenge) != c.challenge || c.challenge && string(challenge.Negotiate) != "more" {
+				t.Errorf("challenge %v", err)
 			}
 			want := &validatorv1.AuthenticateRequest{
 				Channel: channel, Credential: credential, CsrDer: request.DER(), Label: "device",

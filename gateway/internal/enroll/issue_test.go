@@ -43,11 +43,11 @@ func again(ctx context.Context, t *testing.T, request *csr.Request, answer func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err = e.Enroll(ctx, enroll.Request{CSR: request, Label: "device"})
+	got, err := e.Enroll(ctx, enroll.Request{CSR: request, Label: "device"})
 	if authenticated != 1 {
 		t.Errorf("authenticated %d times: a one-time password would be used up", authenticated)
 	}
-	return at, der, err
+	return at, got.Certificate, err
 }
 
 func TestIssueAgain(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/estuary-pki/estuary/gateway/internal/accept"
 	"github.com/estuary-pki/estuary/gateway/internal/cms"
 	"github.com/estuary-pki/estuary/gateway/internal/enroll"
+	"github.com/estuary-pki/estuary/gateway/internal/problem"
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
 	"github.com/estuary-pki/estuary/services/csr"
@@ -30,27 +31,76 @@ func (h *Handler) simpleEnroll(ctx context.Context, c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	if credential.GetNegotiate() != nil && !h.accepts(ctx, c, assertionv1.Method_METHOD_NEGOTIATE) {
+		credential = nil // as a scheme that is not served
+	}
 	if credential == nil {
 		return reply{}, fault.New(fault.Unauthenticated, "est.simpleEnroll", "", errors.New("no credential"))
 	}
 	c.offered = true
-	leaf, err := h.enroller.Enroll(ctx, enroll.Request{
+	got, err := h.enroller.Enroll(ctx, enroll.Request{
 		Channel:    accept.Channel(c.http),
 		Credential: credential,
 		CSR:        request,
 		Operation:  assertionv1.Operation_OPERATION_ENROLL,
 		Label:      c.label,
 	})
+	if challenge := (*enroll.Challenge)(nil); errors.As(err, &challenge) {
+		// Nothing was judged, so that there is nothing to hide by waiting.
+		c.offered, c.negotiate = false, challenge.Negotiate
+		return reply{}, fault.New(fault.Unauthenticated, "est.simpleEnroll", "", err)
+	}
 	if err != nil {
 		return reply{}, err
 	}
 	// The leaf alone: libest takes the first certificate, others refuse more than one.
-	message, err := cms.CertsOnly([][]byte{leaf})
+	message, err := cms.CertsOnly([][]byte{got.Certificate})
 	if err != nil {
 		return reply{}, err
 	}
 	failpoint.Here(failpoint.GatewayReply)
-	return c.encoded("application/pkcs7-mime; smime-type=certs-only", "no-store", message), nil
+	answer := c.encoded("application/pkcs7-mime; smime-type=certs-only", "no-store", message)
+	if len(got.Negotiate) > 0 {
+		answer.header[problem.Authenticate] = []string{negotiate(got.Negotiate)}
+	}
+	return answer, nil
+}
+
+// negotiate returns the value of WWW-Authenticate with a token (RFC 4559 section 4.1).
+func negotiate(token []byte) string {
+	return problem.Negotiate + " " + base64.StdEncoding.EncodeToString(token)
+}
+
+// challenges returns what a client that is refused is asked for: what can give the proofs that
+// the label accepts. They are the same for every refusal under the label, but where a
+// negotiation goes on.
+func (h *Handler) challenges(ctx context.Context, c *call) (all []string) {
+	if h.accepts(ctx, c, basicMethods...) {
+		all = append(all, problem.Basic)
+	}
+	switch {
+	case c.negotiate != nil:
+		all = append(all, negotiate(c.negotiate))
+	case h.accepts(ctx, c, assertionv1.Method_METHOD_NEGOTIATE):
+		all = append(all, problem.Negotiate)
+	}
+	return all
+}
+
+// accepts tells whether the label accepts one of these kinds of proof. While that is not known
+// it accepts what HTTP Basic can give.
+func (h *Handler) accepts(ctx context.Context, c *call, methods ...assertionv1.Method) bool {
+	p, err := h.facts.Profile(ctx, c.label)
+	if err != nil || len(p.GetMethods()) == 0 {
+		return slices.Contains(methods, basicMethods[0])
+	}
+	return slices.ContainsFunc(methods, func(m assertionv1.Method) bool { return slices.Contains(p.GetMethods(), m) })
+}
+
+// basicMethods are the kinds of proof that HTTP Basic can give.
+var basicMethods = []assertionv1.Method{
+	assertionv1.Method_METHOD_TOKEN, assertionv1.Method_METHOD_LDAP_OTP,
+	assertionv1.Method_METHOD_LDAP_PASSWORD, assertionv1.Method_METHOD_RADIUS,
 }
 
 // readRequest makes every check that needs no credential.

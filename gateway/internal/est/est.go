@@ -106,7 +106,9 @@ type call struct {
 	label   string // as routed, "" where there is no such label
 	op      string // as routed, "" where there is no such operation
 	layout  Layout
-	offered bool // a credential went to the validator
+	offered bool // a credential went to the validator, which judged it
+	// negotiate is the token that goes on with a negotiation; nil where there is none.
+	negotiate []byte
 }
 
 // ServeHTTP answers one request and writes its log line.
@@ -121,6 +123,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if c.offered && p.Status == http.StatusUnauthorized {
 			// Under the connection's context: it ends with the client, not with the timeout.
 			h.refusals.Hold(r.Context(), start)
+		}
+		if p.Status == http.StatusUnauthorized {
+			p = &problem.Problem{Status: p.Status, Challenges: h.challenges(ctx, c)}
 		}
 		answer = reply{status: p.Status}
 		answer.header, answer.body = p.Reply(id)

@@ -46,6 +46,9 @@ import (
 // goodBasic is the only credential that the fake validator accepts: dev:token.
 const goodBasic = "ZGV2OnRva2Vu"
 
+// goodTicket is the only ticket.
+const goodTicket = "YIIGood="
+
 // backend plays validator and signer. Its callbacks, where set, decide instead.
 type backend struct {
 	key   *ecdsa.PrivateKey
@@ -57,8 +60,12 @@ type backend struct {
 	last                    *validatorv1.AuthenticateRequest
 
 	authenticate func(*validatorv1.AuthenticateRequest) error
-	issue        func(*signerv1.IssueRequest) error
-	profiles     []*signerv1.ProfileFacts
+	// ticket answers a credential of Negotiate: a token for the client beside the assertion,
+	// or a challenge instead.
+	ticket    []byte
+	challenge []byte
+	issue     func(*signerv1.IssueRequest) error
+	profiles  []*signerv1.ProfileFacts
 }
 
 func newBackend(t testing.TB) *backend {
@@ -92,12 +99,16 @@ func (b *backend) Authenticate(_ context.Context, r *validatorv1.AuthenticateReq
 		if err := b.authenticate(r); err != nil {
 			return nil, err
 		}
-	} else if string(r.GetCredential().GetBasic().GetToken68()) != goodBasic {
+	} else if r.GetCredential().GetNegotiate() != nil && b.challenge != nil {
+		return &validatorv1.AuthenticateResponse{Outcome: &validatorv1.AuthenticateResponse_Challenge{
+			Challenge: &validatorv1.Challenge{NegotiateToken: b.challenge},
+		}}, nil
+	} else if string(r.GetCredential().GetBasic().GetToken68()) != goodBasic && string(r.GetCredential().GetNegotiate().GetToken68()) != goodTicket {
 		return nil, fault.New(fault.Unauthenticated, "test", "the token has expired", nil)
 	}
 	return &validatorv1.AuthenticateResponse{Outcome: &validatorv1.AuthenticateResponse_Assertion{
 		Assertion: &assertionv1.SealedAssertion{Payload: []byte("payload"), Signature: []byte("signature"), KeyId: "k"},
-	}}, nil
+	}, NegotiateToken: b.ticket}, nil
 }
 
 func (b *backend) Issue(_ context.Context, r *signerv1.IssueRequest, _ ...grpc.CallOption) (*signerv1.IssueResponse, error) {

@@ -182,7 +182,7 @@ func refusedCases(t *testing.T, der []byte) []wireCase {
 		no("bad request comes before the missing credential", 400, "", post(enrolPath, "junk", pkcs10)),
 		// HTTP itself.
 		no("no Host", 400, "Host", "GET /.well-known/est/cacerts HTTP/1.1\r\n\r\n"),
-		no("header too large", 431, "", get("/.well-known/est/cacerts", "X: "+strings.Repeat("x", 20000))),
+		no("header too large", 431, "", get("/.well-known/est/cacerts", "X: "+strings.Repeat("x", 90000))),
 		no("length twice", 400, "", post(enrolPath, body, pkcs10, basic, "Content-Length: 1")),
 		no("unknown transfer coding", 501, "", verb("POST", enrolPath, pkcs10, "Transfer-Encoding: gzip")),
 		no("unknown expectation", 417, "", post(enrolPath, body, pkcs10, "Expect: miracle")),

@@ -15,10 +15,20 @@ import (
 	"github.com/estuary-pki/estuary/services/fault"
 )
 
-// Challenge is the value of WWW-Authenticate. It has a realm and nothing else: libest and
-// strongSwan read it with a few lines of code of their own, and RFC 7617 section 2.1 leaves
-// charset to the server.
-const Challenge = `Basic realm="estuary"`
+// The values of WWW-Authenticate. Each stands in a field of its own, Basic first: libest looks
+// at the first field alone, and gives up when that is not Basic, Digest or Bearer. curl and
+// browsers take the strongest that they can, wherever it stands.
+const (
+	// Basic has a realm and nothing else: libest and strongSwan read it with a few lines of
+	// code of their own, and RFC 7617 section 2.1 leaves charset to the server.
+	Basic = `Basic realm="estuary"`
+	// Negotiate (RFC 4559 section 4.1) has nothing behind it, or a token.
+	Negotiate = "Negotiate"
+)
+
+// Authenticate names the field of the challenges. It is to be assigned, not Set: libest
+// compares it with regard to case, and finds none in the Www-Authenticate that Set would write.
+const Authenticate = "WWW-Authenticate"
 
 // RequestIDHeader names the header that carries the request id. Ids are of one length, so
 // that refusals stay alike.
@@ -54,6 +64,8 @@ type Problem struct {
 	Allow string
 	// RetryAfter goes with 429 and 503, rounded up to whole seconds.
 	RetryAfter time.Duration
+	// Challenges are the values of WWW-Authenticate, for 401; Basic where there is none.
+	Challenges []string
 	// Close ends the connection behind the reply, because the request was not read.
 	Close bool
 }
@@ -88,9 +100,10 @@ func (p *Problem) Reply(requestID string) (http.Header, []byte) {
 	}
 	switch p.Status {
 	case http.StatusUnauthorized:
-		// Assigned, not Set: libest compares the name with regard to case, and finds no
-		// challenge in the Www-Authenticate that Set would write.
-		h["WWW-Authenticate"] = []string{Challenge}
+		h[Authenticate] = p.Challenges
+		if len(p.Challenges) == 0 {
+			h[Authenticate] = []string{Basic}
+		}
 		return h, []byte(refused)
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", p.Allow)
