@@ -27,6 +27,7 @@ var methods = map[string]assertionv1.Method{
 	"ldap-otp":      assertionv1.Method_METHOD_LDAP_OTP,
 	"ldap-password": assertionv1.Method_METHOD_LDAP_PASSWORD,
 	"radius":        assertionv1.Method_METHOD_RADIUS,
+	"negotiate":     assertionv1.Method_METHOD_NEGOTIATE,
 }
 
 // Methods translates the words of a methods key. The error names the first that is not known.

@@ -17,7 +17,7 @@ type Profile struct {
 	Label string `toml:"label" doc:"EST label (RFC 7030 section 3.2.2) that the profile is for."`
 
 	IdentityKinds     []string `toml:"identity_kinds" doc:"Sorts of principal that may enrol: device, host, service, user."`
-	Methods           []string `toml:"methods" doc:"Kinds of proof that are accepted: token, ldap-otp (a directory account's password and one-time code), ldap-password (its password alone), radius."`
+	Methods           []string `toml:"methods" doc:"Kinds of proof that are accepted: token, ldap-otp (a directory account's password and one-time code), ldap-password (its password alone), radius, negotiate (a Kerberos ticket)."`
 	Realms            []string `toml:"realms" doc:"Realms whose identities may enrol; empty for all that a validator may speak for."`
 	RequireGroups     []string `toml:"require_groups" doc:"Groups of the directory of which the identity has to be in at least one; empty demands none. The validator's [directory] groups has to name them."`
 	RequireIndicators []string `toml:"require_indicators" doc:"Authentication indicators of which the proof has to carry at least one; empty demands none."`

@@ -84,6 +84,7 @@ func (s *Set) Facts() []*signerv1.ProfileFacts {
 			Label: r.Label, KeyTypes: slices.Clone(r.KeyTypes),
 			ChallengePassword: challengePasswords[r.ChallengePassword],
 			CsrAttributes:     slices.Clone(r.CSRAttributes),
+			Methods:           slices.Sorted(slices.Values(r.methods)),
 		}
 		if slices.Contains(r.KeyTypes, "rsa") {
 			f.RsaMinBits, f.RsaMaxBits = uint32(r.RSAMinBits), uint32(r.RSAMaxBits)
