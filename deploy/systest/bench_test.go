@@ -194,6 +194,8 @@ type enrolment struct {
 	point    []byte // of the public key: has to be in the answer
 	user     string
 	password string
+	// authorization stands in the header instead of the two, where it is set.
+	authorization string
 }
 
 // prepare makes the requests of a round, each for a key of its own and so no repeat, and
@@ -257,7 +259,9 @@ func (e enrolment) post(ctx context.Context, client *http.Client, url string) (*
 		return nil, nil, err
 	}
 	req.Header.Set("Content-Type", "application/pkcs10")
-	req.SetBasicAuth(e.user, e.password)
+	if req.SetBasicAuth(e.user, e.password); e.authorization != "" {
+		req.Header.Set("Authorization", e.authorization)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, nil, err

@@ -16,6 +16,11 @@ func readLab(server string) (map[string]string, error) {
 	if path == "" {
 		return nil, fmt.Errorf("%s is not set: run 'make lab', and take it from the file that this names", name)
 	}
+	return readEnv(path)
+}
+
+// readEnv reads an env file, whose values are as a shell would have them.
+func readEnv(path string) (map[string]string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
