@@ -34,6 +34,10 @@ bench: ## run the benchmarks that docs/benchmarks.md quotes
 bench-otp: ## measure one-time passwords through LDAP and RADIUS beside the back ends' own rates
 	@scripts/bench-otp
 
+.PHONY: bench-krb
+bench-krb: ## measure Kerberos tickets beside enrolment tokens
+	@scripts/bench-krb
+
 .PHONY: lab
 lab: ## start the servers that tests use: 389-ds, OpenLDAP, FreeRADIUS, a KDC, PostgreSQL
 	@scripts/lab up

@@ -119,12 +119,11 @@ func newTicket(t testing.TB, kdc map[string]string, user, password string) (tick
 	if _, err := runKrb5(t, kdc, password+"\n", "kinit", "-c", "FILE:"+cache, user); err != nil {
 		return ticket{}, err
 	}
-	return serviceTicket(t, kdc, cache)
+	return serviceTicket(t, kdc, cache, "HTTP/localhost")
 }
 
-// serviceTicket gets a ticket for HTTP/localhost into the cache, and reads it.
-func serviceTicket(t testing.TB, kdc map[string]string, cache string) (ticket, error) {
-	const service = "HTTP/localhost"
+// serviceTicket gets a ticket for a service of IPA.TEST into the cache, and reads it.
+func serviceTicket(t testing.TB, kdc map[string]string, cache, service string) (ticket, error) {
 	if _, err := runKrb5(t, kdc, "", "kvno", "-c", "FILE:"+cache, service+"@"+kdc["REALM"]); err != nil {
 		return ticket{}, err
 	}
