@@ -25,6 +25,8 @@ const (
 	// MaxProofAge is how old the proof itself may be when the assertion is used: a repeat
 	// within five minutes inherits the time of the first.
 	MaxProofAge = 6 * time.Minute
+	// maxLoginSkew is how far the clocks of validator and KDC may differ.
+	maxLoginSkew = 5 * time.Minute
 )
 
 const (

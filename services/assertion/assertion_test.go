@@ -163,6 +163,14 @@ var mutations = []struct {
 	{"proof old", "old", func(a *assertionv1.Assertion) {
 		a.Authentication.VerifiedAt = timestamppb.New(now.Add(-7 * time.Minute))
 	}},
+	{"ticket without login", "time of login", func(a *assertionv1.Assertion) {
+		a.Authentication.Method, a.Token = assertionv1.Method_METHOD_NEGOTIATE, nil
+	}},
+	{"login without ticket", "time of login", func(a *assertionv1.Assertion) { a.Authentication.LoginTime = a.GetAuthentication().GetVerifiedAt() }},
+	{"login to come", "login_time is after verified_at", func(a *assertionv1.Assertion) {
+		a.Authentication.Method, a.Token = assertionv1.Method_METHOD_NEGOTIATE, nil
+		a.Authentication.LoginTime = timestamppb.New(a.GetAuthentication().GetVerifiedAt().AsTime().Add(5*time.Minute + time.Second))
+	}},
 	{"broken login time", "login_time", func(a *assertionv1.Assertion) { a.Authentication.LoginTime = &timestamppb.Timestamp{Nanos: -1} }},
 	{"no identity", "kind", func(a *assertionv1.Assertion) { a.Identity = nil }},
 	{"no realm", "realm", func(a *assertionv1.Assertion) { a.Identity.Realm = "" }},

@@ -75,6 +75,9 @@ func times(a *assertionv1.Assertion) error {
 		if err := login.CheckValid(); err != nil {
 			return fmt.Errorf("login_time: %w", err)
 		}
+		if login.AsTime().Sub(verified) > maxLoginSkew {
+			return errors.New("login_time is after verified_at")
+		}
 	}
 	return nil
 }
@@ -102,6 +105,8 @@ func proof(a *assertionv1.Assertion) error {
 		return fmt.Errorf("channel binding %d is unknown", auth.GetChannelBinding())
 	case auth.GetMethod() == assertionv1.Method_METHOD_TOKEN != (a.GetToken() != nil):
 		return errors.New("method token and the token's facts come together or not at all")
+	case auth.GetMethod() == assertionv1.Method_METHOD_NEGOTIATE != (auth.GetLoginTime() != nil):
+		return errors.New("method negotiate and the time of login come together or not at all")
 	case auth.GetMethod() == assertionv1.Method_METHOD_CERTIFICATE && a.GetPresentedCertificate() == nil:
 		return errors.New("method certificate comes without a presented certificate")
 	}

@@ -49,6 +49,9 @@ func (c *Config) Check(r *config.Report) {
 			}
 		}
 	}
+	profile.CheckPKINIT(c.Profiles, func(i int, key, format string, args ...any) {
+		r.Add(index("profile", i, key), format, args...)
+	})
 }
 
 // checkIssuer keeps duties apart: who signs assertions must not present them, and who

@@ -56,6 +56,18 @@ token = "30d"
 [[profile]]
 label = "empty"
 subject = ""
+[[profile]]
+label = "user"
+identity_kinds = ["user"]
+methods = ["negotiate"]
+max_login_age = "9h"
+unmapped = "refuse"
+kerberos_names = ["krb5", "upn"]
+ext_key_usage = ["clientAuth", "pkinitClient"]
+max_validity = { none = "1d", pkinit = "1d", hardened = "1d", otp = "1d", radius = "1d", idp = "1d", passkey = "1d" }
+indicator_extension = "1.3.6.1.4.1.99999.7"
+[profile.principal_mapping]
+"alice@EXAMPLE.TEST" = "CN=Alice,O=Example"
 [ops]
 listen = "127.0.0.1:9603"
 [log]
@@ -80,6 +92,11 @@ func TestLoad(t *testing.T) {
 	first, second := c.Profiles[0], c.Profiles[1]
 	if first.Subject != "CN={principal}" || second.Subject != "" || first.SAN != "identity" || time.Duration(first.Validity) != 90*24*time.Hour {
 		t.Errorf("profiles %+v %+v", first, second)
+	}
+	user := c.Profiles[2]
+	if time.Duration(user.MaxLoginAge) != 9*time.Hour || user.Unmapped != "refuse" || !cmp.Equal(user.KerberosNames, []string{"krb5", "upn"}) ||
+		user.IndicatorExtension != "1.3.6.1.4.1.99999.7" || !cmp.Equal(user.PrincipalMapping, map[string]string{"alice@EXAMPLE.TEST": "CN=Alice,O=Example"}) {
+		t.Errorf("profile %+v", user)
 	}
 	if string(c.CA.Key) != filepath.Join(dir, "ca.key") || c.Mesh.Listen != "127.0.0.1:9502" || string(c.Mesh.CA) != filepath.Join(dir, "mesh/ca.crt") {
 		t.Errorf("paths %v %v", c.CA, c.Mesh)
@@ -153,6 +170,9 @@ func TestBadFiles(t *testing.T) {
 		{`label = "empty"`, "label = \"empty\"\nmax_per_hour = -1", "profile[1].max_per_hour: is negative"},
 		{`label = "empty"`, "label = \"empty\"\nsan = \"none\"", "profile[1].san: none goes with a subject only"},
 		{`token = "30d"`, `token = "0s"`, "max_validity"},
+		{`pkinit = "1d"`, `pkinit = "2d"`, `profile[2].max_validity: a ticket by pkinit would be worth 2d here, and a ticket without indicator only 1d`},
+		{`"alice@EXAMPLE.TEST"`, `"alice"`, `profile[2].principal_mapping: "alice" is no principal with its realm`},
+		{`max_login_age = "9h"`, `max_login_age = "-9h"`, "max_login_age"},
 		{`listen = "127.0.0.1:9603"`, `listen = "0.0.0.0:9603"`, "ops.listen"},
 		{`level = "debug"`, `level = "loud"`, "log.level"},
 		{`[log]`, "[ldap]\nurl = \"x\"\n[log]", "ldap"},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -179,5 +180,7 @@ func describe(a *assertionv1.Assertion, r *audit.Record) {
 	r.Detail = map[string]string{"validator": a.GetIssuer(), "operation": a.GetOperation().String()}
 	if t := a.GetToken(); t != nil {
 		r.Detail["token"] = t.GetId()
+	} else {
+		r.Detail["indicators"] = strings.Join(proof.GetIndicators(), ",")
 	}
 }

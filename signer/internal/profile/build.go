@@ -70,6 +70,9 @@ func (s *Set) template(r *rule, a *assertionv1.Assertion, request *csr.Request, 
 	if err := setNames(t, d.names); err != nil {
 		return nil, err
 	}
+	if err := r.setIndicators(t, a); err != nil {
+		return nil, err
+	}
 	switch {
 	case dn.IsEmpty(d.subject) && len(d.names) == 0:
 		return nil, forbid("the certificate would have no name at all")
@@ -86,13 +89,7 @@ func (s *Set) template(r *rule, a *assertionv1.Assertion, request *csr.Request, 
 // and within that of the authority.
 func (s *Set) validity(r *rule, a *assertionv1.Assertion, at time.Time) (start, end time.Time, err error) {
 	at = at.UTC().Truncate(time.Second)
-	length := time.Duration(r.Validity)
-	for _, indicator := range a.GetAuthentication().GetIndicators() {
-		if bound, ok := r.MaxValidity[indicator]; ok {
-			length = min(length, time.Duration(bound))
-		}
-	}
-	start, end = at.Add(-time.Duration(r.Backdate)), at.Add(length)
+	start, end = at.Add(-time.Duration(r.Backdate)), at.Add(r.length(a.GetAuthentication().GetIndicators()))
 	if start.Before(s.authority.NotBefore) {
 		start = s.authority.NotBefore
 	}
@@ -103,4 +100,18 @@ func (s *Set) validity(r *rule, a *assertionv1.Assertion, at time.Time) (start, 
 		return start, end, fault.New(fault.Unavailable, op, "", errors.New("the authority's certificate is not valid at this time"))
 	}
 	return start, end, nil
+}
+
+// length returns how long a certificate is valid for a proof with these indicators.
+func (r *rule) length(indicators []string) time.Duration {
+	if len(indicators) == 0 {
+		indicators = []string{noIndicator}
+	}
+	length := time.Duration(r.Validity)
+	for _, indicator := range indicators {
+		if bound, ok := r.MaxValidity[indicator]; ok {
+			length = min(length, time.Duration(bound))
+		}
+	}
+	return length
 }

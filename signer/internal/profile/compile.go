@@ -48,9 +48,12 @@ type rule struct {
 	methods     []assertionv1.Method
 	keyTypes    []csr.KeyType
 	subject     []dn.Element // values are templates
+	mapping     map[string][]dn.Element
 	keyUsage    x509.KeyUsage
 	extKeyUsage []asn1.ObjectIdentifier
 	serverAuth  bool
+
+	indicatorExtension asn1.ObjectIdentifier
 }
 
 // add records that a key breaks a rule, as config.Report.Add does.
@@ -66,10 +69,13 @@ func compile(p Profile, add add) *rule {
 	checkWords("realms", p.Realms, add)
 	checkWords("require_groups", p.RequireGroups, add)
 	checkWords("require_indicators", p.RequireIndicators, add)
-	checkIndicators("require_indicators", p.RequireIndicators, add)
+	checkIndicators("require_indicators", p.RequireIndicators, indicators, add)
 	r.checkRSA(add)
 	r.checkChoices(add)
 	r.compileSubject(add)
+	r.compileMapping(add)
+	r.compileKerberosNames(add)
+	r.compileIndicatorExtension(add)
 	r.checkValidity(add)
 	r.compileUsages(add)
 	if p.MaxPerHour < 0 {
@@ -124,10 +130,10 @@ func checkWords(key string, list []string, add add) {
 
 // checkIndicators refuses words that no proof ever carries: the rule would bind nobody, or
 // everybody.
-func checkIndicators(key string, list []string, add add) {
+func checkIndicators(key string, list, known []string, add add) {
 	for _, word := range list {
-		if !slices.Contains(indicators, word) {
-			add(key, "%q is not known: %s", word, strings.Join(indicators, ", "))
+		if !slices.Contains(known, word) {
+			add(key, "%q is not known: %s", word, strings.Join(known, ", "))
 		}
 	}
 }
@@ -162,6 +168,7 @@ func (r *rule) checkChoices(add add) {
 		{"csr_names", r.CSRNames, []string{refuse, drop}},
 		{"csr_subject", r.CSRSubject, []string{match, ignore}},
 		{"csr_extensions", r.CSRExtensions, []string{refuse, ignore}},
+		{"unmapped", r.Unmapped, []string{template, refuse}},
 		{"challenge_password", r.ChallengePassword, []string{"verify", "require", ignore}},
 	} {
 		if !slices.Contains(w.allowed, w.word) {
@@ -180,7 +187,13 @@ func (r *rule) checkValidity(add add) {
 	if r.Backdate > config.Duration(maxBackdate) {
 		add("backdate", "has to be at most 24h")
 	}
-	checkIndicators("max_validity", slices.Sorted(maps.Keys(r.MaxValidity)), add)
+	checkIndicators("max_validity", slices.Sorted(maps.Keys(r.MaxValidity)), append(slices.Clone(indicators), noIndicator), add)
+	if r.MaxLoginAge < 0 {
+		add("max_login_age", "is negative")
+	}
+	if r.MaxLoginAge > 0 && !slices.Contains(r.Methods, "negotiate") {
+		add("max_login_age", "is for Kerberos tickets: methods does not hold negotiate")
+	}
 	for indicator, d := range r.MaxValidity {
 		if d < config.Duration(time.Minute) {
 			add("max_validity", "%s has to be at least 1m", indicator)

@@ -17,7 +17,7 @@ const oidSubjectAltName = "2.5.29.17"
 
 // entitled returns the names that an identity may have in a certificate, in canonical form
 // and in the order of the assertion, each once.
-func entitled(a *assertionv1.Assertion) ([]csr.Name, error) {
+func (r *rule) entitled(a *assertionv1.Assertion) ([]csr.Name, error) {
 	var texts []string
 	id := a.GetIdentity()
 	switch id.GetKind() {
@@ -30,7 +30,11 @@ func entitled(a *assertionv1.Assertion) ([]csr.Name, error) {
 		}
 		texts = prefixed("dns:", append([]string{host}, id.GetManagedHosts()...))
 	case assertionv1.IdentityKind_IDENTITY_KIND_USER:
-		texts = prefixed("email:", id.GetMail())
+		kerberos, err := r.kerberosNamesOf(id)
+		if err != nil {
+			return nil, err
+		}
+		texts = append(prefixed("email:", id.GetMail()), kerberos...)
 	}
 	var names []csr.Name
 	for _, text := range texts {
@@ -57,7 +61,7 @@ func prefixed(prefix string, values []string) []string {
 // is literally one of those that the identity is entitled to: a wildcard among them stands
 // for itself, not for what it would match.
 func (r *rule) chooseNames(a *assertionv1.Assertion, request *csr.Request) ([]csr.Name, error) {
-	may, err := entitled(a)
+	may, err := r.entitled(a)
 	if err != nil {
 		return nil, err
 	}
@@ -100,11 +104,12 @@ func setNames(t *x509.Certificate, names []csr.Name) error {
 				return forbid("the URI %s would change in a certificate", short(value))
 			}
 			t.URIs = append(t.URIs, u)
+		case string(csr.Other): // setOtherNames writes them
 		default:
 			return forbid("names of type %s are not issued", short(kind))
 		}
 	}
-	return nil
+	return setOtherNames(t, names)
 }
 
 // short makes a name fit for a message.

@@ -3,6 +3,7 @@ package profile
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/csr"
@@ -28,6 +29,9 @@ func (s *Set) allow(a *assertionv1.Assertion, request *csr.Request) (*rule, erro
 		return nil, forbid("this way of authentication is not accepted under this label")
 	case len(r.RequireIndicators) > 0 && !overlap(r.RequireIndicators, proof.GetIndicators()):
 		return nil, forbid("this label demands a stronger authentication")
+	case r.MaxLoginAge > 0 && proof.GetLoginTime() != nil &&
+		proof.GetVerifiedAt().AsTime().Sub(proof.GetLoginTime().AsTime()) > time.Duration(r.MaxLoginAge):
+		return nil, forbid("the login is longer ago than this label allows (%s): log in again (kinit)", r.MaxLoginAge)
 	case len(r.RequireGroups) > 0 && !overlap(r.RequireGroups, id.GetGroups()):
 		return nil, forbid("this label is for members of other groups")
 	case s.protected.principal(id):

@@ -22,26 +22,33 @@ type Profile struct {
 	RequireGroups     []string `toml:"require_groups" doc:"Groups of the directory of which the identity has to be in at least one; empty demands none. The validator's [directory] groups has to name them."`
 	RequireIndicators []string `toml:"require_indicators" doc:"Authentication indicators of which the proof has to carry at least one; empty demands none."`
 
+	MaxLoginAge config.Duration `toml:"max_login_age" doc:"How long ago a user may have logged in who comes with a Kerberos ticket, renewed or not; 0s for any time. Other proofs are logins themselves."`
+
 	KeyTypes   []string `toml:"key_types" doc:"Types of key that are certified: rsa, p256, p384, p521, ed25519."`
 	RSAMinBits int      `toml:"rsa_min_bits" doc:"Smallest RSA modulus, in bits, 2048 or more."`
 	RSAMaxBits int      `toml:"rsa_max_bits" doc:"Largest RSA modulus, in bits, 8192 or less."`
 
-	Subject           string   `toml:"subject" doc:"Subject (RFC 4514). {principal}, {realm}, {uid} and {label} stand for what was asserted. Empty for a certificate that has only alternative names."`
-	SAN               string   `toml:"san" doc:"Which of the names that the identity is entitled to become alternative names: identity (all), requested (those in the request), none. A device is entitled to the names of its token, a host to its own name and those it manages, a service to its host's and those it manages, a user to the mail addresses."`
-	CSRNames          string   `toml:"csr_names" doc:"What to do about alternative names in a request that may not be in the certificate: refuse the request, or drop the names."`
-	CSRSubject        string   `toml:"csr_subject" doc:"What to do about the subject of a request: match (has to be empty or the one of the certificate) or ignore."`
-	CSRExtensions     string   `toml:"csr_extensions" doc:"What to do about extensions in a request other than alternative names: refuse or ignore. None is ever copied."`
-	ChallengePassword string   `toml:"challenge_password" doc:"Meaning of a challengePassword: verify (as channel binding, where present), require, ignore (RFC 7030 section 3.5)."`
-	CSRAttributes     []string `toml:"csr_attributes" doc:"Object identifiers that /csrattrs lists beside those that follow from other keys (RFC 7030 section 4.5.2)."`
+	Subject string `toml:"subject" doc:"Subject (RFC 4514) of those who have none in principal_mapping. For what was asserted stand {principal}, {realm}, {user} (a user's principal, up to a slash), {host} (the host of a host or service), {uid}, {cn} and {mail} (the first address) as the directory has them, and {label}. Who has no such value gets no certificate. Empty for a certificate that has only alternative names."`
 
-	Validity    config.Duration            `toml:"validity" doc:"Length of validity. No certificate outlives the authority's own."`
-	Backdate    config.Duration            `toml:"backdate" doc:"How long before the issue validity begins, for clients whose clocks are slow; at most 24h."`
-	MaxValidity map[string]config.Duration `toml:"max_validity" doc:"Longest validity by authentication indicator; the smallest that applies counts."`
+	PrincipalMapping  map[string]string `toml:"principal_mapping" doc:"Subject (RFC 4514, without placeholders) by principal, which is written with its realm and compared to the letter: \"alice@EXAMPLE.COM\"."`
+	Unmapped          string            `toml:"unmapped" doc:"What becomes of a principal that is not in principal_mapping: template (it gets subject) or refuse."`
+	KerberosNames     []string          `toml:"kerberos_names" doc:"Forms of a user's Kerberos principal that are among its alternative names: krb5 (id-pkinit-san, RFC 4556), upn (of Windows). Whoever logs in by certificates trusts this authority with such names."`
+	SAN               string            `toml:"san" doc:"Which of the names that the identity is entitled to become alternative names: identity (all), requested (those in the request), none. A device is entitled to the names of its token, a host to its own name and those it manages, a service to its host's and those it manages, a user to the mail addresses and kerberos_names."`
+	CSRNames          string            `toml:"csr_names" doc:"What to do about alternative names in a request that may not be in the certificate: refuse the request, or drop the names."`
+	CSRSubject        string            `toml:"csr_subject" doc:"What to do about the subject of a request: match (has to be empty or the one of the certificate) or ignore."`
+	CSRExtensions     string            `toml:"csr_extensions" doc:"What to do about extensions in a request other than alternative names: refuse or ignore. None is ever copied."`
+	ChallengePassword string            `toml:"challenge_password" doc:"Meaning of a challengePassword: verify (as channel binding, where present), require, ignore (RFC 7030 section 3.5)."`
+	CSRAttributes     []string          `toml:"csr_attributes" doc:"Object identifiers that /csrattrs lists beside those that follow from other keys (RFC 7030 section 4.5.2)."`
+
+	Validity           config.Duration            `toml:"validity" doc:"Length of validity. No certificate outlives the authority's own."`
+	Backdate           config.Duration            `toml:"backdate" doc:"How long before the issue validity begins, for clients whose clocks are slow; at most 24h."`
+	MaxValidity        map[string]config.Duration `toml:"max_validity" doc:"Longest validity by authentication indicator, or none for a proof without any; the smallest that applies counts."`
+	IndicatorExtension string                     `toml:"indicator_extension" doc:"Object identifier, below one of your own, of an extension with the authentication indicators (SEQUENCE OF UTF8String, RFC 8129); empty for no such extension."`
 
 	MaxPerHour int64 `toml:"max_per_hour" doc:"Certificates that may be issued under the label in an hour, by all signers of the ledger together; 0 for any number. Repeats do not count."`
 
 	KeyUsage              []string `toml:"key_usage" doc:"Key usages (RFC 5280 section 4.2.1.3): digitalSignature, contentCommitment, keyEncipherment, dataEncipherment, keyAgreement. One that does not suit the type of key is left out."`
-	ExtKeyUsage           []string `toml:"ext_key_usage" doc:"Extended key usages (RFC 5280 section 4.2.1.12): clientAuth, serverAuth, emailProtection, codeSigning, or object identifiers."`
+	ExtKeyUsage           []string `toml:"ext_key_usage" doc:"Extended key usages (RFC 5280 section 4.2.1.12): clientAuth, serverAuth, emailProtection, codeSigning, pkinitClient (RFC 4556), smartcardLogon (of Windows), or object identifiers."`
 	CRLDistributionPoints []string `toml:"crl_distribution_points" doc:"URLs of the revocation list (RFC 5280 section 4.2.1.13)."`
 	AIACAIssuers          []string `toml:"aia_ca_issuers" doc:"URLs of the authority's certificate (RFC 5280 section 4.2.2.1)."`
 	AIAOCSP               []string `toml:"aia_ocsp" doc:"URLs of OCSP responders (RFC 5280 section 4.2.2.1)."`
@@ -53,7 +60,7 @@ func (p *Profile) SetDefaults() {
 		IdentityKinds: []string{"device"}, Methods: []string{"token"},
 		KeyTypes:   []string{"p256", "p384", "p521", "ed25519", "rsa"},
 		RSAMinBits: 2048, RSAMaxBits: 8192,
-		Subject: "CN={principal}", SAN: sanIdentity, CSRNames: refuse, CSRSubject: ignore, CSRExtensions: ignore,
+		Subject: "CN={principal}", Unmapped: template, SAN: sanIdentity, CSRNames: refuse, CSRSubject: ignore, CSRExtensions: ignore,
 		ChallengePassword: "verify",
 		Validity:          config.Duration(90 * 24 * time.Hour), Backdate: config.Duration(time.Minute),
 		KeyUsage: []string{"digitalSignature"}, ExtKeyUsage: []string{"clientAuth"},

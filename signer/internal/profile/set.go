@@ -58,6 +58,7 @@ func NewSet(c Config) (*Set, error) {
 		}
 		s.rules[p.Label] = r
 	}
+	problems = append(problems, problemsOf(c.Profiles)...)
 	if len(c.Profiles) == 0 {
 		problems = append(problems, errors.New("there is no profile"))
 	}

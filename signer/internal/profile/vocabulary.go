@@ -24,6 +24,7 @@ const (
 	sanIdentity  = "identity"
 	sanRequested = "requested"
 	sanNone      = "none"
+	template     = "template"
 )
 
 var kinds = map[string]assertionv1.IdentityKind{
@@ -35,7 +36,10 @@ var kinds = map[string]assertionv1.IdentityKind{
 
 // indicators are the authentication indicators of Kerberos as FreeIPA names them, and ours:
 // token and x509.
-var indicators = []string{"hardened", "idp", "otp", "passkey", "pkinit", "radius", "token", "x509"}
+var indicators = []string{"hardened", "idp", "otp", "passkey", pkinit, "radius", "token", "x509"}
+
+// noIndicator stands in max_validity for a proof without any.
+const noIndicator = "none"
 
 var keyTypes = map[string]csr.KeyType{
 	"rsa": csr.RSA, "p256": csr.P256, "p384": csr.P384, "p521": csr.P521, "ed25519": csr.Ed25519,
@@ -77,6 +81,8 @@ var extKeyUsages = map[string]asn1.ObjectIdentifier{
 	"clientAuth":      {1, 3, 6, 1, 5, 5, 7, 3, 2},
 	"codeSigning":     {1, 3, 6, 1, 5, 5, 7, 3, 3},
 	"emailProtection": {1, 3, 6, 1, 5, 5, 7, 3, 4},
+	"pkinitClient":    {1, 3, 6, 1, 5, 2, 3, 4},          // id-pkinit-KPClientAuth, RFC 4556 section 3.2.2
+	"smartcardLogon":  {1, 3, 6, 1, 4, 1, 311, 20, 2, 2}, // [MS-PKCA] section 3.1.5.2.1.1
 }
 
 // consistent tells which key usages go with an extended one (RFC 5280 section 4.2.1.12).

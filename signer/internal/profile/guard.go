@@ -1,0 +1,119 @@
+package profile
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
+	"github.com/estuary-pki/estuary/services/config"
+)
+
+// login is a way to prove oneself, by the indicators that it leaves behind.
+type login struct {
+	name       string
+	indicators []string
+	// stranger tells that it proves no account of the realm.
+	stranger bool
+}
+
+// logins are the ways that each method stands for. A ticket can come from any of Kerberos.
+var logins = map[assertionv1.Method][]login{
+	assertionv1.Method_METHOD_TOKEN:         {{name: "an enrolment token", stranger: true}},
+	assertionv1.Method_METHOD_LDAP_OTP:      {{name: "otp", indicators: []string{"otp"}}},
+	assertionv1.Method_METHOD_RADIUS:        {{name: "radius", indicators: []string{"radius"}}},
+	assertionv1.Method_METHOD_LDAP_PASSWORD: {{name: "a password alone"}},
+	assertionv1.Method_METHOD_NEGOTIATE: {
+		{name: "a ticket without indicator"},
+		{name: "hardened", indicators: []string{"hardened"}},
+		{name: "otp", indicators: []string{"otp"}},
+		{name: "radius", indicators: []string{"radius"}},
+		{name: "pkinit", indicators: []string{pkinit}},
+		{name: "idp", indicators: []string{"idp"}},
+		{name: "passkey", indicators: []string{"passkey"}},
+	},
+}
+
+const pkinit = "pkinit"
+
+// CheckPKINIT reports profiles by which a login could be made worth more than it is. Who
+// obtains a certificate that is good for PKINIT (RFC 4556) logs in by it, and comes back with a
+// ticket that has the indicator pkinit: under no profile may that be worth more than the login
+// by which the certificate can be had. report is given the place of the profile in the list.
+func CheckPKINIT(profiles []Profile, report func(i int, key, format string, args ...any)) {
+	rules := make([]*rule, len(profiles))
+	for i, p := range profiles {
+		rules[i] = compile(p, func(string, string, ...any) {}) // reported elsewhere
+	}
+	for _, from := range rules {
+		if !from.forPKINIT() {
+			continue
+		}
+		for i, to := range rules {
+			for _, l := range from.logins() {
+				gain, loss := to.worth(pkinit), to.worth(l.indicators...)
+				if l.stranger {
+					loss = 0
+				} else if !sharedKinds(from, to) {
+					continue
+				}
+				if gain > loss {
+					report(i, "max_validity", "a ticket by pkinit would be worth %s here, and %s only %s: but who logs in that way gets a certificate for PKINIT "+
+						"under the label %q (ext_key_usage), and by that a ticket by pkinit. Bound pkinit to that here, or have %q demand require_indicators = [\"pkinit\"]",
+						lifetime(gain), l.name, lifetime(loss), from.Label, from.Label)
+				}
+			}
+		}
+	}
+}
+
+func lifetime(d time.Duration) string {
+	if d == 0 {
+		return "nothing"
+	}
+	return config.Duration(d).String()
+}
+
+// forPKINIT tells whether a KDC would take certificates of the profile for a login.
+func (r *rule) forPKINIT() bool {
+	return slices.ContainsFunc(r.extKeyUsage, extKeyUsages["pkinitClient"].Equal) ||
+		slices.ContainsFunc(r.extKeyUsage, extKeyUsages["smartcardLogon"].Equal)
+}
+
+// logins returns the ways to get a certificate of the profile.
+func (r *rule) logins() (all []login) {
+	for _, m := range r.methods {
+		for _, l := range logins[m] {
+			indicators := l.indicators
+			if l.stranger {
+				indicators = []string{"token"}
+			}
+			if len(r.RequireIndicators) == 0 || overlap(r.RequireIndicators, indicators) {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
+}
+
+// worth returns how long a certificate is valid that a ticket with these indicators gets, 0
+// where it gets none.
+func (r *rule) worth(indicators ...string) time.Duration {
+	if !slices.Contains(r.methods, assertionv1.Method_METHOD_NEGOTIATE) ||
+		len(r.RequireIndicators) > 0 && !overlap(r.RequireIndicators, indicators) {
+		return 0
+	}
+	return r.length(indicators)
+}
+
+func sharedKinds(a, b *rule) bool {
+	return slices.ContainsFunc(a.kinds, func(k assertionv1.IdentityKind) bool { return slices.Contains(b.kinds, k) })
+}
+
+// problemsOf is CheckPKINIT for those who want errors.
+func problemsOf(profiles []Profile) (problems []error) {
+	CheckPKINIT(profiles, func(i int, key, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("profile %q: %s: %w", profiles[i].Label, key, fmt.Errorf(format, args...)))
+	})
+	return problems
+}
