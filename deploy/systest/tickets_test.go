@@ -25,6 +25,7 @@ const ticketLabel = "ticket"
 // ticketSettings is what the validators are told of Kerberos.
 type ticketSettings struct {
 	keytab, service, realm string
+	kinds                  string // of identity; empty for all
 	more                   string // lines of [gssapi]
 	profile                string // lines of the signer's profile
 }
@@ -35,7 +36,11 @@ func (s ticketSettings) configure(service, text string) string {
 	case "signer":
 		text = strings.Replace(text, `methods = ["token"`, `methods = ["negotiate", "token"`, 1)
 		text = strings.Replace(text, `realms = ["DEVICES"`, fmt.Sprintf(`realms = [%q, "DEVICES"`, s.realm), 1)
-		return text + fmt.Sprintf(signerTickets, ticketLabel, s.realm, s.profile)
+		kinds := s.kinds
+		if kinds == "" {
+			kinds = `"user", "host", "service"`
+		}
+		return text + fmt.Sprintf(signerTickets, ticketLabel, kinds, s.realm, s.profile)
 	case "gateway":
 		return text + fmt.Sprintf("\n[[label]]\nname = %q\n", ticketLabel)
 	case "validator":
@@ -51,7 +56,7 @@ func (s ticketSettings) configure(service, text string) string {
 const signerTickets = `
 [[profile]]
 label = %q
-identity_kinds = ["user", "host", "service"]
+identity_kinds = [%s]
 methods = ["negotiate"]
 realms = [%q]
 %s
