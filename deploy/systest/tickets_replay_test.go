@@ -184,3 +184,43 @@ func (c *cluster) useTicket(t *testing.T, kdc map[string]string, lane, times int
 	}
 	return good
 }
+
+// TestTicketRepeats: whoever asks again with the same key gets the same certificate, by the
+// same header or by a new one, from SQLite and through another signer.
+func TestTicketRepeats(t *testing.T) {
+	t.Parallel()
+	kdc := lab(t, "kdc")
+	c := planCluster(t, shape{gateways: 2, validators: 2, signers: 2, postgres: true})
+	c.useTickets(labTickets(t, kdc, t.TempDir()))
+	c.start()
+	bob := ticketOf(t, kdc, "bob", kdc["PASSWORD"])
+	a, err := applicant{name: "bob"}.withKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first answer
+	old := bob.mustHeader(t, time.Now())
+	for i := range 12 {
+		header := old
+		if i%2 == 1 {
+			header = bob.mustHeader(t, time.Now())
+		}
+		got := c.enrolByTicket(t.Context(), c.est()[i%2], header, a)
+		if i == 0 {
+			first = got
+		}
+		if got.status != http.StatusOK || !slices.Equal(got.der, first.der) {
+			t.Errorf("attempt %d: %v", i, got)
+		}
+	}
+	if n := c.look().count(stateIssued); n != 1 {
+		t.Errorf("%d certificates in the ledger", n)
+	}
+	// The ticket itself is good for more: with another key it gets another certificate.
+	if a, err = a.withKey(); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.enrolByTicket(t.Context(), c.est()[0], bob.mustHeader(t, time.Now()), a); got.status != http.StatusOK || slices.Equal(got.der, first.der) {
+		t.Errorf("another key: %v", got)
+	}
+}
