@@ -28,6 +28,7 @@ type ticketSettings struct {
 	kinds                  string // of identity; empty for all
 	more                   string // lines of [gssapi]
 	profile                string // lines of the signer's profile
+	label                  string // lines of the validator's label
 }
 
 // configure returns the configuration of a service that takes tickets.
@@ -48,7 +49,7 @@ func (s ticketSettings) configure(service, text string) string {
 			// The network of the tests is one address, which refuses are many of.
 			text += "\n[throttle]\nnetwork_max_failures = 1000000\nglobal_max_failures = 1000000\n"
 		}
-		return text + fmt.Sprintf(validatorTickets, s.keytab, s.service, s.more, ticketLabel)
+		return text + fmt.Sprintf(validatorTickets, s.keytab, s.service, s.more, ticketLabel, s.label)
 	}
 	return text
 }
@@ -72,6 +73,7 @@ service_principal = %q
 name = %q
 basic = "none"
 negotiate = true
+%s
 `
 
 // useTickets has everybody take tickets under a label of theirs.

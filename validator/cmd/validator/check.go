@@ -14,6 +14,7 @@ import (
 	"github.com/estuary-pki/estuary/services/command"
 	common "github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/run"
+	"github.com/estuary-pki/estuary/validator/internal/authn"
 	"github.com/estuary-pki/estuary/validator/internal/config"
 	"github.com/estuary-pki/estuary/validator/internal/directory"
 	"github.com/estuary-pki/estuary/validator/internal/login"
@@ -119,7 +120,10 @@ func describe(ctx context.Context, out *strings.Builder, c *config.Config, clien
 	line("locked", fmt.Sprint(e.Locked))
 	line("directory locks", fmt.Sprintf("after %d failures less than %s apart", policy.MaxFailures, policy.Interval))
 	for _, l := range c.Labels {
-		if l.Basic == "token" {
+		if l.Negotiate {
+			line("label "+l.Name, "a ticket")
+		}
+		if l.Basic == authn.BasicToken || l.Basic == authn.BasicNone {
 			continue
 		}
 		way, reason := login.Decide(login.Facts{

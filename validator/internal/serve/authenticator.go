@@ -28,6 +28,7 @@ import (
 	"github.com/estuary-pki/estuary/services/secret"
 	"github.com/estuary-pki/estuary/validator/internal/attest"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
+	"github.com/estuary-pki/estuary/validator/internal/kerberos"
 	"github.com/estuary-pki/estuary/validator/internal/state"
 )
 
@@ -194,6 +195,10 @@ func (s *Authenticator) refuse(ctx context.Context, at attempt, out authn.Outcom
 		return fmt.Errorf("recording a refused credential: %w", err)
 	}
 	s.count("refused")
+	if out.Refused == kerberos.ReasonSkew {
+		// Many of them are a clock that is wrong, and it may be this machine's.
+		s.c.Metrics.GetOrCreateCounter("estuary_validator_clock_skew_refusals_total").Inc()
+	}
 	return answer
 }
 

@@ -133,6 +133,9 @@ func TestTicketFromTheFuture(t *testing.T) {
 	tok.Part.AuthTime, tok.Part.StartTime = time.Now().Add(-time.Hour), time.Now().Add(-time.Hour)
 	token := tok.GSS()
 	w.mustRefuse(t, negotiate(token, newCSR(t)), kerberos.ReasonSkew)
+	if n := w.set.GetOrCreateCounter("estuary_validator_clock_skew_refusals_total").Get(); n != 1 {
+		t.Errorf("%d refusals for the time are counted", n)
+	}
 	w.advance(skew)
 	w.mustRefuse(t, negotiate(token, newCSR(t)), "replayed: the authenticator was refused before")
 	w.advance(2 * skew)
