@@ -3,6 +3,7 @@ package systest_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,6 +51,32 @@ func labCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	for key, value := range values {
 		ts.Setenv(strings.ToUpper(args[0])+"_"+key, value)
+	}
+}
+
+func ticketsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 2 {
+		ts.Fatalf("usage: tickets [FILE [FILE]]")
+	}
+	kdc, err := readLab("kdc")
+	ts.Check(err)
+	s := current(ts)
+	text, err := os.ReadFile(kdc["KEYTAB"])
+	ts.Check(err)
+	settings := ticketSettings{
+		keytab: filepath.Join(s.state, "validator/http.keytab"), service: "HTTP/localhost@" + kdc["REALM"], realm: kdc["REALM"],
+		kinds: `"user"`,
+	}
+	ts.Check(os.WriteFile(settings.keytab, text, 0o600))
+	for i, to := range []*string{&settings.more, &settings.profile} {
+		if len(args) > i {
+			*to = ts.ReadFile(args[i])
+		}
+	}
+	for _, service := range services {
+		text, err := os.ReadFile(s.config(service))
+		ts.Check(err)
+		ts.Check(os.WriteFile(s.config(service), []byte(settings.configure(service, string(text))), 0o600))
 	}
 }
 

@@ -47,6 +47,8 @@ type (
 //	directory SERVER [FILE [FILE]]
 //	                           enrol accounts of the lab's directory under the label user, with
 //	                           further lines of [directory], and what stands behind all
+//	tickets [FILE [FILE]]      enrol users by tickets of the lab's KDC under the label ticket, with
+//	                           further lines of [gssapi] and of the signer's profile
 //	ports VAR...               find a free port for each; that of OPS_PORT is the first of four
 //	listen PORT, unlisten PORT take a port, and give it back
 func TestStories(t *testing.T) {
@@ -75,7 +77,7 @@ func TestStories(t *testing.T) {
 				}
 				ts.Setenv(args[0], storetest.Postgres(t))
 			},
-			"lab": labCommand, "directory": directoryCommand,
+			"lab": labCommand, "directory": directoryCommand, "tickets": ticketsCommand,
 			"soon": soonCommand, "sleep": sleepCommand,
 			"ports": portsCommand, "listen": listenCommand, "unlisten": unlistenCommand,
 		},
