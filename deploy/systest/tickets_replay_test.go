@@ -89,6 +89,10 @@ func (c *cluster) replay(t *testing.T, header string, times int, oneKey bool) (g
 			}
 		}
 		got := c.enrolByTicket(context.WithoutCancel(t.Context()), urls[i%len(urls)], header, a)
+		for tries := 0; got.status == http.StatusServiceUnavailable && tries < 10; tries++ {
+			time.Sleep(200 * time.Millisecond) // the same request is being worked on
+			got = c.enrolByTicket(context.WithoutCancel(t.Context()), urls[i%len(urls)], header, a)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		switch got.status {

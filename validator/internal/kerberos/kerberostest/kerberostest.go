@@ -1,5 +1,5 @@
-// Package kerberostest makes Kerberos tickets and tokens for tests, good ones and bad ones:
-// it is client and KDC in one, and every part of what it makes can be changed.
+// Package kerberostest turns descriptions of Kerberos tickets and tokens, good ones and bad
+// ones, into their octets, for tests: it is client and KDC in one.
 package kerberostest
 
 import (
