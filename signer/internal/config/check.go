@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/mesh"
@@ -49,9 +50,32 @@ func (c *Config) Check(r *config.Report) {
 			}
 		}
 	}
+	c.checkDistributionPoints(r)
 	profile.CheckPKINIT(c.Profiles, func(i int, key, format string, args ...any) {
 		r.Add(index("profile", i, key), format, args...)
 	})
+}
+
+// checkDistributionPoints holds the profiles to what the list says of itself.
+func (c *Config) checkDistributionPoints(r *config.Report) {
+	if len(c.CRL.DistributionPoints) == 0 {
+		return
+	}
+	for i, p := range c.Profiles {
+		for _, url := range p.CRLDistributionPoints {
+			if !slices.Contains(c.CRL.DistributionPoints, url) {
+				r.Add(index("profile", i, "crl_distribution_points"), "%q is not among [crl] distribution_points: the list there would be refused", url)
+			}
+		}
+	}
+}
+
+// Check reports what no list can have.
+func (c CRL) Check(r *config.Report) {
+	if d := time.Duration(c.NextUpdate); d < 10*time.Minute || d > 30*24*time.Hour {
+		r.Add("next_update", "has to be between 10m and 30d, not %s", c.NextUpdate)
+	}
+	profile.CheckURLs("distribution_points", c.DistributionPoints, r.Add)
 }
 
 // checkIssuer keeps duties apart: who signs assertions must not present them, and who

@@ -24,6 +24,7 @@ type Config struct {
 	Mesh       Mesh              `toml:"mesh" doc:"How other services reach the signer."`
 	CA         ca.Config         `toml:"ca" doc:"The certification authority."`
 	Ledger     Ledger            `toml:"ledger" doc:"The record of what was issued."`
+	CRL        CRL               `toml:"crl" doc:"The certificate revocation list."`
 	Validators []Validator       `toml:"validator" doc:"The validators whose word counts, a table for each of their keys."`
 	Protected  profile.Protected `toml:"protected" doc:"What gets no certificate, whatever a validator asserts."`
 	Profiles   []profile.Profile `toml:"profile" doc:"What may be issued, a table for each EST label."`
@@ -43,6 +44,12 @@ type Ledger struct {
 	URL            config.Database `toml:"url" doc:"Database: sqlite:PATH for one signer, postgres://… for several; to another machine with sslmode=verify-full (and sslrootcert)."`
 	MACKey         config.Path     `toml:"mac_key" doc:"File with the key that guards the rows against whoever can write to the database: 32 octets in hexadecimal, not readable by everybody."`
 	CheckpointFile config.Path     `toml:"checkpoint_file" doc:"File that this signer keeps its newest audit checkpoint in, one for each signer, on another disk or in another backup than the database: a database that was set back behind it is not used. Made when it is not there."`
+}
+
+// CRL is the [crl] table.
+type CRL struct {
+	NextUpdate         config.Duration `toml:"next_update" doc:"How long a revocation list is good, 10m to 30d. A new one is made at the half of that, and whenever something is revoked."`
+	DistributionPoints []string        `toml:"distribution_points" doc:"URLs that the list says it is found at (RFC 5280 section 5.2.5). Where there are any, crl_distribution_points of the profiles have to be among them, or clients refuse the list."`
 }
 
 // Validator is a [[validator]] table: one key of one validator.
@@ -69,6 +76,7 @@ type Retired struct {
 func Default() *Config {
 	return &Config{
 		Mesh: Mesh{Listen: "127.0.0.1:9502"},
+		CRL:  CRL{NextUpdate: config.Duration(24 * time.Hour)},
 		Ops:  run.OpsConfig{Listen: "127.0.0.1:9603"},
 		Log:  run.LogConfig{Level: "info"},
 	}

@@ -38,6 +38,9 @@ chain = "chain.crt"
 url = "sqlite:ledger.db"
 mac_key = "mac.key"
 checkpoint_file = "checkpoint"
+[crl]
+next_update = "12h"
+distribution_points = ["http://crl.example.test/crl/example-ca.crl"]
 [[validator]]
 name = "validator.estuary.internal"
 key_id = "v1"
@@ -92,6 +95,9 @@ func TestLoad(t *testing.T) {
 	first, second := c.Profiles[0], c.Profiles[1]
 	if first.Subject != "CN={principal}" || second.Subject != "" || first.SAN != "identity" || time.Duration(first.Validity) != 90*24*time.Hour {
 		t.Errorf("profiles %+v %+v", first, second)
+	}
+	if time.Duration(c.CRL.NextUpdate) != 12*time.Hour || !cmp.Equal(c.CRL.DistributionPoints, []string{"http://crl.example.test/crl/example-ca.crl"}) {
+		t.Errorf("revocation list %+v", c.CRL)
 	}
 	user := c.Profiles[2]
 	if time.Duration(user.MaxLoginAge) != 9*time.Hour || user.Unmapped != "refuse" || !cmp.Equal(user.KerberosNames, []string{"krb5", "upn"}) ||
@@ -169,6 +175,9 @@ func TestBadFiles(t *testing.T) {
 		{`label = "empty"`, "label = \"empty\"\nvalidity = 90", "profile[1].validity: has to be a string with a unit"},
 		{`label = "empty"`, "label = \"empty\"\nmax_per_hour = -1", "profile[1].max_per_hour: is negative"},
 		{`label = "empty"`, "label = \"empty\"\nsan = \"none\"", "profile[1].san: none goes with a subject only"},
+		{`next_update = "12h"`, `next_update = "1m"`, "crl.next_update: has to be between 10m and 30d, not 1m"},
+		{`"http://crl.example.test/crl/example-ca.crl"`, `"https://crl.example.test/"`, "crl.distribution_points: "},
+		{`max_login_age = "9h"`, `crl_distribution_points = ["http://other.test/ca.crl"]`, `profile[2].crl_distribution_points: "http://other.test/ca.crl" is not among [crl] distribution_points`},
 		{`token = "30d"`, `token = "0s"`, "max_validity"},
 		{`pkinit = "1d"`, `pkinit = "2d"`, `profile[2].max_validity: a ticket by pkinit would be worth 2d here, and a ticket without indicator only 1d`},
 		{`"alice@EXAMPLE.TEST"`, `"alice"`, `profile[2].principal_mapping: "alice" is no principal with its realm`},

@@ -9,11 +9,16 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
 	"slices"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	casn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/estuary-pki/estuary/signer/internal/ca"
 	"github.com/estuary-pki/estuary/signer/internal/key"
@@ -28,6 +33,9 @@ type List struct {
 	ThisUpdate, NextUpdate time.Time
 	// Entries are the revoked certificates, in any order, each serial number once.
 	Entries []Entry
+	// DistributionPoints are the URLs of the list: they stand in it, so that it cannot be put
+	// in another one's place (RFC 5280 section 5.2.5). Without any it says nothing of that.
+	DistributionPoints []string
 }
 
 // Entry is a revoked certificate.
@@ -50,6 +58,13 @@ func Build(ctx context.Context, a *ca.Authority, l List) ([]byte, error) {
 		SignatureAlgorithm: a.Signer.Algorithm(), Number: l.Number,
 		ThisUpdate: l.ThisUpdate.UTC().Truncate(time.Second), NextUpdate: l.NextUpdate.UTC().Truncate(time.Second),
 	}
+	if len(l.DistributionPoints) > 0 {
+		idp, err := issuingDistributionPoint(l.DistributionPoints)
+		if err != nil {
+			return nil, fmt.Errorf("building revocation list: %w", err)
+		}
+		template.ExtraExtensions = []pkix.Extension{idp}
+	}
 	for _, e := range l.Entries {
 		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{
 			SerialNumber: e.Serial, RevocationTime: e.RevokedAt.UTC().Truncate(time.Second), ReasonCode: e.Reason,
@@ -71,6 +86,25 @@ func Build(ctx context.Context, a *ca.Authority, l List) ([]byte, error) {
 		return nil, fmt.Errorf("verifying own revocation list: %w", err)
 	}
 	return der, nil
+}
+
+// issuingDistributionPoint returns the extension of a list that covers every certificate of
+// its authority (RFC 5280 section 5.2.5): a DistributionPointName, in [0], with a fullName,
+// in [0].
+func issuingDistributionPoint(urls []string) (pkix.Extension, error) {
+	zero, uri := casn1.Tag(0).ContextSpecific().Constructed(), casn1.Tag(6).ContextSpecific()
+	var b cryptobyte.Builder
+	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(zero, func(b *cryptobyte.Builder) {
+			b.AddASN1(zero, func(b *cryptobyte.Builder) {
+				for _, url := range urls {
+					b.AddASN1(uri, func(b *cryptobyte.Builder) { b.AddBytes([]byte(url)) })
+				}
+			})
+		})
+	})
+	der, err := b.Bytes()
+	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: der}, err
 }
 
 func (l List) check() error {

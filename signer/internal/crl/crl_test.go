@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"math/big"
@@ -114,5 +115,35 @@ func TestRefusals(t *testing.T) {
 	cancel()
 	if _, err := crl.Build(ctx, a, list()); !errors.Is(err, context.Canceled) {
 		t.Errorf("signed under an ended context: %v", err)
+	}
+}
+
+// TestIssuingDistributionPoint: critical, with the URL, and without one not there.
+func TestIssuingDistributionPoint(t *testing.T) {
+	a, _ := authority(t, key.P256)
+	l := crl.List{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour)}
+	for _, urls := range [][]string{nil, {"http://crl.test/crl/ca.crl"}} {
+		l.DistributionPoints = urls
+		der, err := crl.Build(t.Context(), a, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := ""
+		for _, e := range list.Extensions {
+			if e.Id.String() == "2.5.29.28" && e.Critical {
+				found = hex.EncodeToString(e.Value)
+			}
+		}
+		want := ""
+		if urls != nil {
+			want = "3020a01ea01c861a" + hex.EncodeToString([]byte(urls[0]))
+		}
+		if found != want {
+			t.Errorf("%v: extension %s, not %s", urls, found, want)
+		}
 	}
 }

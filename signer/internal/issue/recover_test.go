@@ -187,7 +187,7 @@ func TestAbandons(t *testing.T) {
 			if l.entries(failed) != 1 || l.key.used.Load() != used {
 				t.Fatalf("%d given up, key used %d times", l.entries(failed), l.key.used.Load()-used)
 			}
-			if _, revoked, err := l.ledger.BeginCRL(t.Context()); err != nil || len(revoked) != 1 {
+			if _, revoked, err := l.ledger.BeginCRL(t.Context(), 0); err != nil || len(revoked) != 1 {
 				t.Errorf("%d revoked, %v", len(revoked), err)
 			}
 			if l.told("certificate.failed") != 1 {
@@ -271,7 +271,7 @@ func TestKeyIsAway(t *testing.T) {
 	if _, err := l.issue(t.Context(), gateway, l.askNow()); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("answered %v", err)
 	}
-	if _, revoked, err := l.ledger.BeginCRL(t.Context()); err != nil || len(revoked) != 1 {
+	if _, revoked, err := l.ledger.BeginCRL(t.Context(), 0); err != nil || len(revoked) != 1 {
 		t.Errorf("%d revoked, %v", len(revoked), err)
 	}
 }

@@ -21,13 +21,14 @@ type Revoked struct {
 }
 
 // BeginCRL takes the next CRL number (RFC 5280 section 5.2.3), greater than every one
-// before it on any signer of this ledger, and returns with it what is revoked and not yet
-// expired. The intent is audited: the CA key is about to be used.
-func (l *Ledger) BeginCRL(ctx context.Context) (number int64, revoked []Revoked, err error) {
+// before it on any signer of this ledger, and returns with it what is revoked, and not expired
+// for longer than keep: an entry has to stand in one list behind the certificate's end (RFC
+// 5280 section 3.3). The intent is audited: the CA key is about to be used.
+func (l *Ledger) BeginCRL(ctx context.Context, keep time.Duration) (number int64, revoked []Revoked, err error) {
 	now := l.now()
 	err = l.write(ctx, func(ctx context.Context, tx *txn) error {
 		var err error
-		if revoked, err = revokedAt(ctx, tx, now); err != nil {
+		if revoked, err = revokedAt(ctx, tx, now.Add(-keep)); err != nil {
 			return err
 		}
 		if number, err = tx.count(ctx, "crl"); err != nil {
@@ -54,9 +55,9 @@ func crlRecord(at time.Time, event, outcome string, number int64) audit.Record {
 	}
 }
 
-func revokedAt(ctx context.Context, tx store.Tx, now time.Time) ([]Revoked, error) {
+func revokedAt(ctx context.Context, tx store.Tx, endsAfter time.Time) ([]Revoked, error) {
 	rows, err := tx.Query(ctx, `SELECT serial, revoked_at, revocation_reason FROM entry
- WHERE revoked_at IS NOT NULL AND not_after > $1 ORDER BY seq`, store.Micros(now))
+ WHERE revoked_at IS NOT NULL AND not_after > $1 ORDER BY seq`, store.Micros(endsAfter))
 	if err != nil {
 		return nil, fmt.Errorf("reading revocations: %w", err)
 	}

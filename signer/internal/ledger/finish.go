@@ -86,6 +86,11 @@ func (l *Ledger) fail(ctx context.Context, v Reservation, cause error, change fu
 		if err := giveBudgetsBack(ctx, tx, r); err != nil {
 			return err
 		}
+		if r.revokedAt.Valid {
+			if _, err := tx.count(ctx, counterRevocation); err != nil {
+				return err
+			}
+		}
 		return tx.record(ctx, record)
 	})
 	if err == nil && altered.what != "" {

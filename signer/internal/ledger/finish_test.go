@@ -224,7 +224,7 @@ func TestPageOfTheLedger(t *testing.T) {
 		}
 		var got []string
 		for after, pages := int64(0), 0; ; pages++ {
-			page, next, err := l.ledger.List(t.Context(), after, 2)
+			page, next, err := l.ledger.List(t.Context(), after, 2, ledger.Filter{})
 			if err != nil {
 				t.Fatal(err)
 			}

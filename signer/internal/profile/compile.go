@@ -88,9 +88,9 @@ func compile(p Profile, add add) *rule {
 			add("csr_attributes", "%s %s", oid, what)
 		}
 	}
-	checkURLs("crl_distribution_points", p.CRLDistributionPoints, add)
-	checkURLs("aia_ca_issuers", p.AIACAIssuers, add)
-	checkURLs("aia_ocsp", p.AIAOCSP, add)
+	CheckURLs("crl_distribution_points", p.CRLDistributionPoints, add)
+	CheckURLs("aia_ca_issuers", p.AIACAIssuers, add)
+	CheckURLs("aia_ocsp", p.AIAOCSP, add)
 	return r
 }
 
@@ -252,7 +252,8 @@ func (r *rule) checkConsistent(add add) {
 	}
 }
 
-func checkURLs(key string, urls []string, add add) {
+// CheckURLs reports URLs that cannot stand in a certificate.
+func CheckURLs(key string, urls []string, add func(key, format string, args ...any)) {
 	for _, text := range urls {
 		u, err := url.Parse(text)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "ldap" || u.User != nil {

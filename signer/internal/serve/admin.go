@@ -7,6 +7,7 @@ import (
 
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
 	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
 )
 
@@ -39,7 +40,11 @@ func (s adminServer) ListCertificates(ctx context.Context, r *signerv1.ListCerti
 			return nil, fault.New(fault.Malformed, "serve.ListCertificates", "page_token is not one of ours", err)
 		}
 	}
-	entries, next, err := s.ledger.List(ctx, after, size)
+	filter, err := filterOf(r)
+	if err != nil {
+		return nil, err
+	}
+	entries, next, err := s.ledger.List(ctx, after, size, filter)
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +53,43 @@ func (s adminServer) ListCertificates(ctx context.Context, r *signerv1.ListCerti
 		page.NextPageToken = strconv.FormatInt(next, 10)
 	}
 	return page, nil
+}
+
+const maxText = 255 // octets of what a filter asks for, and of who asked for a revocation
+
+func filterOf(r *signerv1.ListCertificatesRequest) (ledger.Filter, error) {
+	f := ledger.Filter{Status: r.GetStatus(), Subject: r.GetSubject(), Principal: r.GetPrincipal()}
+	if _, known := signerv1.CertificateStatus_name[int32(f.Status)]; !known {
+		return f, fault.New(fault.Malformed, "serve.ListCertificates", "the status is unknown", nil)
+	}
+	if len(f.Subject) > maxText || len(f.Principal) > maxText {
+		return f, fault.New(fault.Malformed, "serve.ListCertificates", "subject and principal have at most 255 octets", nil)
+	}
+	if t := r.GetExpiresBefore(); t != nil {
+		if err := t.CheckValid(); err != nil {
+			return f, fault.New(fault.Malformed, "serve.ListCertificates", "expires_before is no time", err)
+		}
+		f.ExpiresBefore = t.AsTime()
+	}
+	return f, nil
+}
+
+// RevokeCertificate ends a certificate, holds it, or ends a hold.
+func (s adminServer) RevokeCertificate(ctx context.Context, r *signerv1.RevokeCertificateRequest) (*signerv1.RevokeCertificateResponse, error) {
+	if _, known := signerv1.RevocationReason_name[int32(r.GetReason())]; !known {
+		return nil, fault.New(fault.Malformed, "serve.RevokeCertificate", "the reason is not one that can be given", nil)
+	}
+	if by := r.GetRevokedBy(); by == "" || len(by) > maxText {
+		return nil, fault.New(fault.Malformed, "serve.RevokeCertificate", "revoked_by has to be 1 to 255 octets", nil)
+	}
+	entry, err := s.ledger.Revoke(ctx, ledger.Revocation{
+		Serial: strings.ToLower(r.GetSerial()), Reason: r.GetReason(), By: r.GetRevokedBy(),
+		Peer: mesh.PeerName(ctx), RequestID: mesh.RequestID(ctx),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &signerv1.RevokeCertificateResponse{Entry: entry}, nil
 }
 
 // GetCertificate returns one entry. The serial number may be written in either case.

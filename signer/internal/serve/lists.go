@@ -16,9 +16,6 @@ import (
 )
 
 const (
-	// listLife is the time from thisUpdate to nextUpdate. A new list is made at its half, so
-	// that relying parties live through an outage of the other half.
-	listLife = 24 * time.Hour
 	// listBackdate makes a new list valid for relying parties whose clocks are behind.
 	listBackdate = 5 * time.Minute
 	// endTime bounds how long the record of a list's end may take.
@@ -28,6 +25,8 @@ const (
 // list is a signed revocation list.
 type list struct {
 	der                 []byte
+	number              int64
+	changes             int64 // how often what is revoked had changed
 	renewAt, nextUpdate time.Time
 }
 
@@ -37,6 +36,10 @@ type lists struct {
 	ledger    *ledger.Ledger
 	log       *slog.Logger
 	now       func() time.Time
+	// life is the time to nextUpdate. A new list is made at its half, so that relying parties
+	// live through an outage of the other half.
+	life   time.Duration
+	points []string
 	// building holds a token while a list is made: the others that wait for it take the
 	// result, or go when their time is over.
 	building chan struct{}
@@ -45,10 +48,11 @@ type lists struct {
 	newest list
 }
 
-// current returns a list in the first half of its life. While no new one can be made an
-// older one is returned until it ends; then the error is Unavailable.
+// current returns a list in the first half of its life, with everything that is revoked now by
+// any signer of the ledger. While no new one can be made an older one is returned until it
+// ends; then the error is Unavailable.
 func (l *lists) current(ctx context.Context) (list, error) {
-	if have := l.kept(); l.now().Before(have.renewAt) {
+	if have := l.kept(); l.fresh(ctx, have) {
 		return have, nil
 	}
 	select {
@@ -58,7 +62,7 @@ func (l *lists) current(ctx context.Context) (list, error) {
 		return list{}, fault.New(fault.Unavailable, "serve.GetCRL", "", ctx.Err())
 	}
 	have := l.kept()
-	if l.now().Before(have.renewAt) {
+	if l.fresh(ctx, have) {
 		return have, nil
 	}
 	made, err := l.make(ctx)
@@ -71,6 +75,20 @@ func (l *lists) current(ctx context.Context) (list, error) {
 		return have, nil
 	}
 	return list{}, fault.New(fault.Unavailable, "serve.GetCRL", "", err)
+}
+
+// fresh tells whether a list is one to hand out. Where the ledger does not say whether
+// something has changed, it is one as long as it would be otherwise.
+func (l *lists) fresh(ctx context.Context, have list) bool {
+	if !l.now().Before(have.renewAt) {
+		return false
+	}
+	changes, err := l.ledger.Revocations(ctx)
+	if err != nil {
+		l.log.LogAttrs(ctx, slog.LevelWarn, "whether more is revoked is not known", slog.Any("error", err))
+		return true
+	}
+	return changes == have.changes
 }
 
 func (l *lists) kept() list {
@@ -89,15 +107,21 @@ func (l *lists) keep(made list) {
 // intent audited, before the key is used.
 func (l *lists) make(ctx context.Context) (list, error) {
 	now := l.now()
-	number, revoked, err := l.ledger.BeginCRL(ctx)
+	// Counted before the rows are read: what comes in between is found by the next look.
+	changes, err := l.ledger.Revocations(ctx)
+	if err != nil {
+		return list{}, err
+	}
+	number, revoked, err := l.ledger.BeginCRL(ctx, 2*l.life)
 	if err != nil {
 		return list{}, fmt.Errorf("taking a CRL number: %w", err)
 	}
 	entries, err := entries(revoked)
-	made := list{renewAt: now.Add(listLife / 2), nextUpdate: now.Add(listLife)}
+	made := list{number: number, changes: changes, renewAt: now.Add(l.life / 2), nextUpdate: now.Add(l.life)}
 	if err == nil {
 		made.der, err = crl.Build(ctx, l.authority, crl.List{
 			Number: big.NewInt(number), ThisUpdate: now.Add(-listBackdate), NextUpdate: made.nextUpdate, Entries: entries,
+			DistributionPoints: l.points,
 		})
 	}
 	// The end is recorded although the caller may have gone.

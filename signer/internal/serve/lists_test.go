@@ -125,3 +125,91 @@ func TestNewRefuses(t *testing.T) {
 		t.Error("an empty configuration was accepted")
 	}
 }
+
+func (l *lab) revokeByAdmin(serial string, reason signerv1.RevocationReason) error {
+	l.t.Helper()
+	_, err := signerv1.NewLedgerAdminClient(l.admin).RevokeCertificate(l.t.Context(), &signerv1.RevokeCertificateRequest{
+		Serial: serial, Reason: reason, RevokedBy: "ada",
+	})
+	return err
+}
+
+// TestRevokedIsListedAtOnce: the next list that is asked for has it, under the next number.
+func TestRevokedIsListedAtOnce(t *testing.T) {
+	l := newLab(t)
+	issued := must[*signerv1.IssueResponse](t)(signerv1.NewIssuerClient(l.gateway).Issue(t.Context(), l.ask("pump-1")))
+	serial := fmt.Sprintf("%040X", must[*x509.Certificate](t)(x509.ParseCertificate(issued.GetCertificateDer())).SerialNumber)
+	const hold, release = signerv1.RevocationReason_REVOCATION_REASON_CERTIFICATE_HOLD, signerv1.RevocationReason_REVOCATION_REASON_REMOVE_FROM_CRL
+	for i, step := range []struct {
+		reason  signerv1.RevocationReason
+		entries int
+	}{{hold, 1}, {release, 0}, {signerv1.RevocationReason_REVOCATION_REASON_KEY_COMPROMISE, 1}} {
+		first, _, err := l.list()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.revokeByAdmin(serial, step.reason); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			list, _, err := l.list()
+			if err != nil || len(list.RevokedCertificateEntries) != step.entries || list.Number.Cmp(first.Number) <= 0 {
+				t.Fatalf("step %d: %v, error %v", i, list, err)
+			}
+		}
+	}
+	for name, err := range map[string]error{
+		"no certificate": l.revokeByAdmin("00", hold),
+		"no reason":      l.revokeByAdmin(serial, 2),
+	} {
+		if err == nil {
+			t.Errorf("%s: revoked", name)
+		}
+	}
+	_, err := signerv1.NewLedgerAdminClient(l.gateway).RevokeCertificate(t.Context(), &signerv1.RevokeCertificateRequest{Serial: serial, Reason: hold, RevokedBy: "x"})
+	if err == nil {
+		t.Error("a gateway may revoke")
+	}
+}
+
+// TestLongList: of 100,000 certificates, made within seconds, fetched in parts.
+func TestLongList(t *testing.T) {
+	l := newLab(t)
+	const n = 100_000
+	err := l.db.Write(t.Context(), func(ctx context.Context, tx store.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO entry (seq, serial, state, assertion_id, request_key, keep_until, sealed, csr, tbs, certificate, owner,
+ lease_until, label, realm, principal, subject, validator_key, created_at, not_before, not_after, revoked_at, revocation_reason, mac)
+ WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < `+fmt.Sprint(n)+`)
+ SELECT 1000 + i, printf('1%039x', i * 7919), 2, CAST(i AS BLOB), x'00', 0, x'00', x'00', x'00', x'00', '', 0, 'device', 'R', 'p', 's', 'k', 0, 0, $1, $2, 1, x'00' FROM c`,
+			store.Micros(l.clock().Add(time.Hour)), store.Micros(l.clock()))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	client := signerv1.NewAuthorityClient(l.gateway)
+	var der []byte
+	var number int64
+	parts := 0
+	for size := uint64(1); uint64(len(der)) < size; parts++ {
+		r, err := client.GetCRL(t.Context(), &signerv1.GetCRLRequest{Offset: uint64(len(der)), Number: number})
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, size, number = append(der, r.GetCrlDer()...), r.GetSize(), r.GetNumber()
+	}
+	list := must[*x509.RevocationList](t)(x509.ParseRevocationList(der))
+	if len(list.RevokedCertificateEntries) != n || list.Number.Int64() != number || parts < 10 {
+		t.Errorf("%d entries in %d parts, number %v told %d", len(list.RevokedCertificateEntries), parts, list.Number, number)
+	}
+	t.Logf("%d entries, %d octets in %d parts, in %v", n, len(der), parts, time.Since(began))
+	for name, r := range map[string]*signerv1.GetCRLRequest{
+		"another list":   {Offset: 10, Number: number + 1},
+		"behind the end": {Offset: uint64(len(der)), Number: number},
+	} {
+		if _, err := client.GetCRL(t.Context(), r); err == nil {
+			t.Errorf("%s: a part", name)
+		}
+	}
+}

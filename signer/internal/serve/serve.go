@@ -29,6 +29,10 @@ type Config struct {
 	Authority *ca.Authority
 	// Profiles are what gateways ask about.
 	Profiles *profile.Set
+	// ListLife is the time from a revocation list to the next at the latest.
+	ListLife time.Duration
+	// DistributionPoints are the URLs that revocation lists say they are found at.
+	DistributionPoints []string
 	// Log gets what is not for the caller.
 	Log *slog.Logger
 	// Now is the clock; time.Now where nil.
@@ -51,7 +55,13 @@ func New(c Config) (*Server, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	lists := &lists{authority: c.Authority, ledger: c.Ledger, log: c.Log, now: c.Now, building: make(chan struct{}, 1)}
+	if c.ListLife <= 0 {
+		return nil, errors.New("serving needs the life of a revocation list")
+	}
+	lists := &lists{
+		authority: c.Authority, ledger: c.Ledger, log: c.Log, now: c.Now, life: c.ListLife, points: c.DistributionPoints,
+		building: make(chan struct{}, 1),
+	}
 	return &Server{
 		issuer:    issuerServer{issuer: c.Issuer},
 		authority: authorityServer{authority: c.Authority, profiles: c.Profiles, lists: lists},

@@ -358,9 +358,13 @@ func (x *ProfileFacts) GetMethods() []v1.Method {
 	return nil
 }
 
-// GetCRLRequest has no parameters.
+// GetCRLRequest asks for a part of a revocation list.
 type GetCRLRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the part begins, in octets.
+	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Number of the list that the parts before belong to; 0 with offset 0.
+	Number        int64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,13 +399,31 @@ func (*GetCRLRequest) Descriptor() ([]byte, []int) {
 	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{5}
 }
 
+func (x *GetCRLRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *GetCRLRequest) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
 // GetCRLResponse is a revocation list.
 type GetCRLResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// DER CertificateList (RFC 5280 section 5.1).
+	// From the offset on, DER CertificateList (RFC 5280 section 5.1), at most 128 KiB.
 	CrlDer []byte `protobuf:"bytes,1,opt,name=crl_der,json=crlDer,proto3" json:"crl_der,omitempty"`
 	// When a newer one will be there at the latest.
-	NextUpdate    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=next_update,json=nextUpdate,proto3" json:"next_update,omitempty"`
+	NextUpdate *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=next_update,json=nextUpdate,proto3" json:"next_update,omitempty"`
+	// CRL number (RFC 5280 section 5.2.3).
+	Number int64 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	// Length of the whole list, in octets.
+	Size          uint64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -450,6 +472,20 @@ func (x *GetCRLResponse) GetNextUpdate() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GetCRLResponse) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *GetCRLResponse) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 var File_estuary_signer_v1_authority_proto protoreflect.FileDescriptor
 
 const file_estuary_signer_v1_authority_proto_rawDesc = "" +
@@ -471,12 +507,16 @@ const file_estuary_signer_v1_authority_proto_rawDesc = "" +
 	"rsaMaxBits\x12S\n" +
 	"\x12challenge_password\x18\x05 \x01(\x0e2$.estuary.signer.v1.ChallengePasswordR\x11challengePassword\x12%\n" +
 	"\x0ecsr_attributes\x18\x06 \x03(\tR\rcsrAttributes\x126\n" +
-	"\amethods\x18\a \x03(\x0e2\x1c.estuary.assertion.v1.MethodR\amethods\"\x0f\n" +
-	"\rGetCRLRequest\"f\n" +
+	"\amethods\x18\a \x03(\x0e2\x1c.estuary.assertion.v1.MethodR\amethods\"?\n" +
+	"\rGetCRLRequest\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x03R\x06number\"\x92\x01\n" +
 	"\x0eGetCRLResponse\x12\x17\n" +
 	"\acrl_der\x18\x01 \x01(\fR\x06crlDer\x12;\n" +
 	"\vnext_update\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"nextUpdate*\x95\x01\n" +
+	"nextUpdate\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x03R\x06number\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size*\x95\x01\n" +
 	"\x11ChallengePassword\x12\"\n" +
 	"\x1eCHALLENGE_PASSWORD_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19CHALLENGE_PASSWORD_VERIFY\x10\x01\x12\x1e\n" +

@@ -36,7 +36,9 @@ type AuthorityClient interface {
 	// ListProfiles returns the rules that do not depend on who asks, label by label, so that
 	// a gateway can refuse a request before it costs a credential.
 	ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error)
-	// GetCRL returns the newest certificate revocation list (RFC 5280 section 5).
+	// GetCRL returns a part of the newest certificate revocation list (RFC 5280 section 5): a
+	// list can be larger than a message.
+	// Errors: Conflict (there is a newer one than that of the parts before), Unavailable.
 	GetCRL(ctx context.Context, in *GetCRLRequest, opts ...grpc.CallOption) (*GetCRLResponse, error)
 }
 
@@ -90,7 +92,9 @@ type AuthorityServer interface {
 	// ListProfiles returns the rules that do not depend on who asks, label by label, so that
 	// a gateway can refuse a request before it costs a credential.
 	ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error)
-	// GetCRL returns the newest certificate revocation list (RFC 5280 section 5).
+	// GetCRL returns a part of the newest certificate revocation list (RFC 5280 section 5): a
+	// list can be larger than a message.
+	// Errors: Conflict (there is a newer one than that of the parts before), Unavailable.
 	GetCRL(context.Context, *GetCRLRequest) (*GetCRLResponse, error)
 	mustEmbedUnimplementedAuthorityServer()
 }

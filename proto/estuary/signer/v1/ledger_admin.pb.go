@@ -22,6 +22,136 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// RevocationReason is a CRLReason, by its number (RFC 5280 section 5.3.1).
+type RevocationReason int32
+
+const (
+	// No reason is given.
+	RevocationReason_REVOCATION_REASON_UNSPECIFIED RevocationReason = 0
+	// Somebody else may have the private key.
+	RevocationReason_REVOCATION_REASON_KEY_COMPROMISE RevocationReason = 1
+	// The subject is not called so any more, or is something else now.
+	RevocationReason_REVOCATION_REASON_AFFILIATION_CHANGED RevocationReason = 3
+	// There is another certificate instead.
+	RevocationReason_REVOCATION_REASON_SUPERSEDED RevocationReason = 4
+	// The certificate is not needed any more.
+	RevocationReason_REVOCATION_REASON_CESSATION_OF_OPERATION RevocationReason = 5
+	// It must not be trusted until further notice: the only reason that can be taken back.
+	RevocationReason_REVOCATION_REASON_CERTIFICATE_HOLD RevocationReason = 6
+	// The hold is over; the certificate is good again.
+	RevocationReason_REVOCATION_REASON_REMOVE_FROM_CRL RevocationReason = 8
+	// The subject may not do any more what it might do with it.
+	RevocationReason_REVOCATION_REASON_PRIVILEGE_WITHDRAWN RevocationReason = 9
+)
+
+// Enum value maps for RevocationReason.
+var (
+	RevocationReason_name = map[int32]string{
+		0: "REVOCATION_REASON_UNSPECIFIED",
+		1: "REVOCATION_REASON_KEY_COMPROMISE",
+		3: "REVOCATION_REASON_AFFILIATION_CHANGED",
+		4: "REVOCATION_REASON_SUPERSEDED",
+		5: "REVOCATION_REASON_CESSATION_OF_OPERATION",
+		6: "REVOCATION_REASON_CERTIFICATE_HOLD",
+		8: "REVOCATION_REASON_REMOVE_FROM_CRL",
+		9: "REVOCATION_REASON_PRIVILEGE_WITHDRAWN",
+	}
+	RevocationReason_value = map[string]int32{
+		"REVOCATION_REASON_UNSPECIFIED":            0,
+		"REVOCATION_REASON_KEY_COMPROMISE":         1,
+		"REVOCATION_REASON_AFFILIATION_CHANGED":    3,
+		"REVOCATION_REASON_SUPERSEDED":             4,
+		"REVOCATION_REASON_CESSATION_OF_OPERATION": 5,
+		"REVOCATION_REASON_CERTIFICATE_HOLD":       6,
+		"REVOCATION_REASON_REMOVE_FROM_CRL":        8,
+		"REVOCATION_REASON_PRIVILEGE_WITHDRAWN":    9,
+	}
+)
+
+func (x RevocationReason) Enum() *RevocationReason {
+	p := new(RevocationReason)
+	*p = x
+	return p
+}
+
+func (x RevocationReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RevocationReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_estuary_signer_v1_ledger_admin_proto_enumTypes[0].Descriptor()
+}
+
+func (RevocationReason) Type() protoreflect.EnumType {
+	return &file_estuary_signer_v1_ledger_admin_proto_enumTypes[0]
+}
+
+func (x RevocationReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RevocationReason.Descriptor instead.
+func (RevocationReason) EnumDescriptor() ([]byte, []int) {
+	return file_estuary_signer_v1_ledger_admin_proto_rawDescGZIP(), []int{0}
+}
+
+// CertificateStatus picks entries by what has become of them.
+type CertificateStatus int32
+
+const (
+	// Every entry.
+	CertificateStatus_CERTIFICATE_STATUS_UNSPECIFIED CertificateStatus = 0
+	// Issued, not revoked, not at its end.
+	CertificateStatus_CERTIFICATE_STATUS_VALID CertificateStatus = 1
+	// Issued, at its end, and not revoked before.
+	CertificateStatus_CERTIFICATE_STATUS_EXPIRED CertificateStatus = 2
+	// Revoked, a hold included.
+	CertificateStatus_CERTIFICATE_STATUS_REVOKED CertificateStatus = 3
+)
+
+// Enum value maps for CertificateStatus.
+var (
+	CertificateStatus_name = map[int32]string{
+		0: "CERTIFICATE_STATUS_UNSPECIFIED",
+		1: "CERTIFICATE_STATUS_VALID",
+		2: "CERTIFICATE_STATUS_EXPIRED",
+		3: "CERTIFICATE_STATUS_REVOKED",
+	}
+	CertificateStatus_value = map[string]int32{
+		"CERTIFICATE_STATUS_UNSPECIFIED": 0,
+		"CERTIFICATE_STATUS_VALID":       1,
+		"CERTIFICATE_STATUS_EXPIRED":     2,
+		"CERTIFICATE_STATUS_REVOKED":     3,
+	}
+)
+
+func (x CertificateStatus) Enum() *CertificateStatus {
+	p := new(CertificateStatus)
+	*p = x
+	return p
+}
+
+func (x CertificateStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CertificateStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_estuary_signer_v1_ledger_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (CertificateStatus) Type() protoreflect.EnumType {
+	return &file_estuary_signer_v1_ledger_admin_proto_enumTypes[1]
+}
+
+func (x CertificateStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CertificateStatus.Descriptor instead.
+func (CertificateStatus) EnumDescriptor() ([]byte, []int) {
+	return file_estuary_signer_v1_ledger_admin_proto_rawDescGZIP(), []int{1}
+}
+
 // EntryState is how far an entry of the ledger has come.
 type EntryState int32
 
@@ -63,11 +193,11 @@ func (x EntryState) String() string {
 }
 
 func (EntryState) Descriptor() protoreflect.EnumDescriptor {
-	return file_estuary_signer_v1_ledger_admin_proto_enumTypes[0].Descriptor()
+	return file_estuary_signer_v1_ledger_admin_proto_enumTypes[2].Descriptor()
 }
 
 func (EntryState) Type() protoreflect.EnumType {
-	return &file_estuary_signer_v1_ledger_admin_proto_enumTypes[0]
+	return &file_estuary_signer_v1_ledger_admin_proto_enumTypes[2]
 }
 
 func (x EntryState) Number() protoreflect.EnumNumber {
@@ -76,7 +206,7 @@ func (x EntryState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EntryState.Descriptor instead.
 func (EntryState) EnumDescriptor() ([]byte, []int) {
-	return file_estuary_signer_v1_ledger_admin_proto_rawDescGZIP(), []int{0}
+	return file_estuary_signer_v1_ledger_admin_proto_rawDescGZIP(), []int{2}
 }
 
 // Entry is what the ledger knows of a certificate.
@@ -99,9 +229,13 @@ type Entry struct {
 	// Start of validity.
 	NotBefore *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
 	// End of validity.
-	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NotAfter *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// When it was revoked; absent when it is not.
+	RevokedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
+	// Why, where revoked_at is set.
+	RevocationReason RevocationReason `protobuf:"varint,11,opt,name=revocation_reason,json=revocationReason,proto3,enum=estuary.signer.v1.RevocationReason" json:"revocation_reason,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Entry) Reset() {
@@ -197,13 +331,35 @@ func (x *Entry) GetNotAfter() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Entry) GetRevokedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevokedAt
+	}
+	return nil
+}
+
+func (x *Entry) GetRevocationReason() RevocationReason {
+	if x != nil {
+		return x.RevocationReason
+	}
+	return RevocationReason_REVOCATION_REASON_UNSPECIFIED
+}
+
 // ListCertificatesRequest asks for a page of entries.
 type ListCertificatesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rows wanted, 1 to 1000; 0 takes 100.
 	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before; empty for the first.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only entries with this status.
+	Status CertificateStatus `protobuf:"varint,3,opt,name=status,proto3,enum=estuary.signer.v1.CertificateStatus" json:"status,omitempty"`
+	// Only entries whose subject (RFC 4514) contains this, letters of either case alike.
+	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Only entries of this principal, to the letter, without the realm.
+	Principal string `protobuf:"bytes,5,opt,name=principal,proto3" json:"principal,omitempty"`
+	// Only entries that end before this.
+	ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_before,json=expiresBefore,proto3" json:"expires_before,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -250,6 +406,34 @@ func (x *ListCertificatesRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListCertificatesRequest) GetStatus() CertificateStatus {
+	if x != nil {
+		return x.Status
+	}
+	return CertificateStatus_CERTIFICATE_STATUS_UNSPECIFIED
+}
+
+func (x *ListCertificatesRequest) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *ListCertificatesRequest) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *ListCertificatesRequest) GetExpiresBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresBefore
+	}
+	return nil
 }
 
 // ListCertificatesResponse is a page of entries.
@@ -500,11 +684,121 @@ func (x *CountUsesResponse) GetUsed() []uint32 {
 	return nil
 }
 
+// RevokeCertificateRequest names the certificate to end.
+type RevokeCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Serial number, hexadecimal.
+	Serial string `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	// Why.
+	Reason RevocationReason `protobuf:"varint,2,opt,name=reason,proto3,enum=estuary.signer.v1.RevocationReason" json:"reason,omitempty"`
+	// Who asked the admin for it, for the audit.
+	RevokedBy     string `protobuf:"bytes,3,opt,name=revoked_by,json=revokedBy,proto3" json:"revoked_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeCertificateRequest) Reset() {
+	*x = RevokeCertificateRequest{}
+	mi := &file_estuary_signer_v1_ledger_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeCertificateRequest) ProtoMessage() {}
+
+func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_estuary_signer_v1_ledger_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeCertificateRequest.ProtoReflect.Descriptor instead.
+func (*RevokeCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_estuary_signer_v1_ledger_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RevokeCertificateRequest) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *RevokeCertificateRequest) GetReason() RevocationReason {
+	if x != nil {
+		return x.Reason
+	}
+	return RevocationReason_REVOCATION_REASON_UNSPECIFIED
+}
+
+func (x *RevokeCertificateRequest) GetRevokedBy() string {
+	if x != nil {
+		return x.RevokedBy
+	}
+	return ""
+}
+
+// RevokeCertificateResponse is the entry as it is now.
+type RevokeCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the ledger knows.
+	Entry         *Entry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeCertificateResponse) Reset() {
+	*x = RevokeCertificateResponse{}
+	mi := &file_estuary_signer_v1_ledger_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeCertificateResponse) ProtoMessage() {}
+
+func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_estuary_signer_v1_ledger_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeCertificateResponse.ProtoReflect.Descriptor instead.
+func (*RevokeCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_estuary_signer_v1_ledger_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RevokeCertificateResponse) GetEntry() *Entry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
 var File_estuary_signer_v1_ledger_admin_proto protoreflect.FileDescriptor
 
 const file_estuary_signer_v1_ledger_admin_proto_rawDesc = "" +
 	"\n" +
-	"$estuary/signer/v1/ledger_admin.proto\x12\x11estuary.signer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x02\n" +
+	"$estuary/signer/v1/ledger_admin.proto\x12\x11estuary.signer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x03\n" +
 	"\x05Entry\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x123\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1d.estuary.signer.v1.EntryStateR\x05state\x12\x14\n" +
@@ -516,11 +810,19 @@ const file_estuary_signer_v1_ledger_admin_proto_rawDesc = "" +
 	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
 	"not_before\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
-	"\tnot_after\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"U\n" +
+	"\tnot_after\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x129\n" +
+	"\n" +
+	"revoked_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12P\n" +
+	"\x11revocation_reason\x18\v \x01(\x0e2#.estuary.signer.v1.RevocationReasonR\x10revocationReason\"\x8e\x02\n" +
 	"\x17ListCertificatesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"v\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12<\n" +
+	"\x06status\x18\x03 \x01(\x0e2$.estuary.signer.v1.CertificateStatusR\x06status\x12\x18\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\x12\x1c\n" +
+	"\tprincipal\x18\x05 \x01(\tR\tprincipal\x12A\n" +
+	"\x0eexpires_before\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\"v\n" +
 	"\x18ListCertificatesResponse\x122\n" +
 	"\aentries\x18\x01 \x03(\v2\x18.estuary.signer.v1.EntryR\aentries\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"/\n" +
@@ -532,17 +834,39 @@ const file_estuary_signer_v1_ledger_admin_proto_rawDesc = "" +
 	"\x10CountUsesRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\fR\x03ids\"'\n" +
 	"\x11CountUsesResponse\x12\x12\n" +
-	"\x04used\x18\x01 \x03(\rR\x04used*q\n" +
+	"\x04used\x18\x01 \x03(\rR\x04used\"\x8e\x01\n" +
+	"\x18RevokeCertificateRequest\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\x12;\n" +
+	"\x06reason\x18\x02 \x01(\x0e2#.estuary.signer.v1.RevocationReasonR\x06reason\x12\x1d\n" +
+	"\n" +
+	"revoked_by\x18\x03 \x01(\tR\trevokedBy\"K\n" +
+	"\x19RevokeCertificateResponse\x12.\n" +
+	"\x05entry\x18\x01 \x01(\v2\x18.estuary.signer.v1.EntryR\x05entry*\xd0\x02\n" +
+	"\x10RevocationReason\x12!\n" +
+	"\x1dREVOCATION_REASON_UNSPECIFIED\x10\x00\x12$\n" +
+	" REVOCATION_REASON_KEY_COMPROMISE\x10\x01\x12)\n" +
+	"%REVOCATION_REASON_AFFILIATION_CHANGED\x10\x03\x12 \n" +
+	"\x1cREVOCATION_REASON_SUPERSEDED\x10\x04\x12,\n" +
+	"(REVOCATION_REASON_CESSATION_OF_OPERATION\x10\x05\x12&\n" +
+	"\"REVOCATION_REASON_CERTIFICATE_HOLD\x10\x06\x12%\n" +
+	"!REVOCATION_REASON_REMOVE_FROM_CRL\x10\b\x12)\n" +
+	"%REVOCATION_REASON_PRIVILEGE_WITHDRAWN\x10\t*\x95\x01\n" +
+	"\x11CertificateStatus\x12\"\n" +
+	"\x1eCERTIFICATE_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18CERTIFICATE_STATUS_VALID\x10\x01\x12\x1e\n" +
+	"\x1aCERTIFICATE_STATUS_EXPIRED\x10\x02\x12\x1e\n" +
+	"\x1aCERTIFICATE_STATUS_REVOKED\x10\x03*q\n" +
 	"\n" +
 	"EntryState\x12\x1b\n" +
 	"\x17ENTRY_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ENTRY_STATE_INTENT\x10\x01\x12\x16\n" +
 	"\x12ENTRY_STATE_ISSUED\x10\x02\x12\x16\n" +
-	"\x12ENTRY_STATE_FAILED\x10\x032\xb9\x02\n" +
+	"\x12ENTRY_STATE_FAILED\x10\x032\xa9\x03\n" +
 	"\vLedgerAdmin\x12k\n" +
 	"\x10ListCertificates\x12*.estuary.signer.v1.ListCertificatesRequest\x1a+.estuary.signer.v1.ListCertificatesResponse\x12e\n" +
 	"\x0eGetCertificate\x12(.estuary.signer.v1.GetCertificateRequest\x1a).estuary.signer.v1.GetCertificateResponse\x12V\n" +
-	"\tCountUses\x12#.estuary.signer.v1.CountUsesRequest\x1a$.estuary.signer.v1.CountUsesResponseBAZ?github.com/estuary-pki/estuary/proto/estuary/signer/v1;signerv1b\x06proto3"
+	"\tCountUses\x12#.estuary.signer.v1.CountUsesRequest\x1a$.estuary.signer.v1.CountUsesResponse\x12n\n" +
+	"\x11RevokeCertificate\x12+.estuary.signer.v1.RevokeCertificateRequest\x1a,.estuary.signer.v1.RevokeCertificateResponseBAZ?github.com/estuary-pki/estuary/proto/estuary/signer/v1;signerv1b\x06proto3"
 
 var (
 	file_estuary_signer_v1_ledger_admin_proto_rawDescOnce sync.Once
@@ -556,37 +880,49 @@ func file_estuary_signer_v1_ledger_admin_proto_rawDescGZIP() []byte {
 	return file_estuary_signer_v1_ledger_admin_proto_rawDescData
 }
 
-var file_estuary_signer_v1_ledger_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_estuary_signer_v1_ledger_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_estuary_signer_v1_ledger_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_estuary_signer_v1_ledger_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_estuary_signer_v1_ledger_admin_proto_goTypes = []any{
-	(EntryState)(0),                  // 0: estuary.signer.v1.EntryState
-	(*Entry)(nil),                    // 1: estuary.signer.v1.Entry
-	(*ListCertificatesRequest)(nil),  // 2: estuary.signer.v1.ListCertificatesRequest
-	(*ListCertificatesResponse)(nil), // 3: estuary.signer.v1.ListCertificatesResponse
-	(*GetCertificateRequest)(nil),    // 4: estuary.signer.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),   // 5: estuary.signer.v1.GetCertificateResponse
-	(*CountUsesRequest)(nil),         // 6: estuary.signer.v1.CountUsesRequest
-	(*CountUsesResponse)(nil),        // 7: estuary.signer.v1.CountUsesResponse
-	(*timestamppb.Timestamp)(nil),    // 8: google.protobuf.Timestamp
+	(RevocationReason)(0),             // 0: estuary.signer.v1.RevocationReason
+	(CertificateStatus)(0),            // 1: estuary.signer.v1.CertificateStatus
+	(EntryState)(0),                   // 2: estuary.signer.v1.EntryState
+	(*Entry)(nil),                     // 3: estuary.signer.v1.Entry
+	(*ListCertificatesRequest)(nil),   // 4: estuary.signer.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil),  // 5: estuary.signer.v1.ListCertificatesResponse
+	(*GetCertificateRequest)(nil),     // 6: estuary.signer.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),    // 7: estuary.signer.v1.GetCertificateResponse
+	(*CountUsesRequest)(nil),          // 8: estuary.signer.v1.CountUsesRequest
+	(*CountUsesResponse)(nil),         // 9: estuary.signer.v1.CountUsesResponse
+	(*RevokeCertificateRequest)(nil),  // 10: estuary.signer.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil), // 11: estuary.signer.v1.RevokeCertificateResponse
+	(*timestamppb.Timestamp)(nil),     // 12: google.protobuf.Timestamp
 }
 var file_estuary_signer_v1_ledger_admin_proto_depIdxs = []int32{
-	0, // 0: estuary.signer.v1.Entry.state:type_name -> estuary.signer.v1.EntryState
-	8, // 1: estuary.signer.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
-	8, // 2: estuary.signer.v1.Entry.not_before:type_name -> google.protobuf.Timestamp
-	8, // 3: estuary.signer.v1.Entry.not_after:type_name -> google.protobuf.Timestamp
-	1, // 4: estuary.signer.v1.ListCertificatesResponse.entries:type_name -> estuary.signer.v1.Entry
-	1, // 5: estuary.signer.v1.GetCertificateResponse.entry:type_name -> estuary.signer.v1.Entry
-	2, // 6: estuary.signer.v1.LedgerAdmin.ListCertificates:input_type -> estuary.signer.v1.ListCertificatesRequest
-	4, // 7: estuary.signer.v1.LedgerAdmin.GetCertificate:input_type -> estuary.signer.v1.GetCertificateRequest
-	6, // 8: estuary.signer.v1.LedgerAdmin.CountUses:input_type -> estuary.signer.v1.CountUsesRequest
-	3, // 9: estuary.signer.v1.LedgerAdmin.ListCertificates:output_type -> estuary.signer.v1.ListCertificatesResponse
-	5, // 10: estuary.signer.v1.LedgerAdmin.GetCertificate:output_type -> estuary.signer.v1.GetCertificateResponse
-	7, // 11: estuary.signer.v1.LedgerAdmin.CountUses:output_type -> estuary.signer.v1.CountUsesResponse
-	9, // [9:12] is the sub-list for method output_type
-	6, // [6:9] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	2,  // 0: estuary.signer.v1.Entry.state:type_name -> estuary.signer.v1.EntryState
+	12, // 1: estuary.signer.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	12, // 2: estuary.signer.v1.Entry.not_before:type_name -> google.protobuf.Timestamp
+	12, // 3: estuary.signer.v1.Entry.not_after:type_name -> google.protobuf.Timestamp
+	12, // 4: estuary.signer.v1.Entry.revoked_at:type_name -> google.protobuf.Timestamp
+	0,  // 5: estuary.signer.v1.Entry.revocation_reason:type_name -> estuary.signer.v1.RevocationReason
+	1,  // 6: estuary.signer.v1.ListCertificatesRequest.status:type_name -> estuary.signer.v1.CertificateStatus
+	12, // 7: estuary.signer.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	3,  // 8: estuary.signer.v1.ListCertificatesResponse.entries:type_name -> estuary.signer.v1.Entry
+	3,  // 9: estuary.signer.v1.GetCertificateResponse.entry:type_name -> estuary.signer.v1.Entry
+	0,  // 10: estuary.signer.v1.RevokeCertificateRequest.reason:type_name -> estuary.signer.v1.RevocationReason
+	3,  // 11: estuary.signer.v1.RevokeCertificateResponse.entry:type_name -> estuary.signer.v1.Entry
+	4,  // 12: estuary.signer.v1.LedgerAdmin.ListCertificates:input_type -> estuary.signer.v1.ListCertificatesRequest
+	6,  // 13: estuary.signer.v1.LedgerAdmin.GetCertificate:input_type -> estuary.signer.v1.GetCertificateRequest
+	8,  // 14: estuary.signer.v1.LedgerAdmin.CountUses:input_type -> estuary.signer.v1.CountUsesRequest
+	10, // 15: estuary.signer.v1.LedgerAdmin.RevokeCertificate:input_type -> estuary.signer.v1.RevokeCertificateRequest
+	5,  // 16: estuary.signer.v1.LedgerAdmin.ListCertificates:output_type -> estuary.signer.v1.ListCertificatesResponse
+	7,  // 17: estuary.signer.v1.LedgerAdmin.GetCertificate:output_type -> estuary.signer.v1.GetCertificateResponse
+	9,  // 18: estuary.signer.v1.LedgerAdmin.CountUses:output_type -> estuary.signer.v1.CountUsesResponse
+	11, // 19: estuary.signer.v1.LedgerAdmin.RevokeCertificate:output_type -> estuary.signer.v1.RevokeCertificateResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_estuary_signer_v1_ledger_admin_proto_init() }
@@ -599,8 +935,8 @@ func file_estuary_signer_v1_ledger_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_estuary_signer_v1_ledger_admin_proto_rawDesc), len(file_estuary_signer_v1_ledger_admin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   7,
+			NumEnums:      3,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

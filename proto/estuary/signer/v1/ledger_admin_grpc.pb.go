@@ -19,25 +19,33 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	LedgerAdmin_ListCertificates_FullMethodName = "/estuary.signer.v1.LedgerAdmin/ListCertificates"
-	LedgerAdmin_GetCertificate_FullMethodName   = "/estuary.signer.v1.LedgerAdmin/GetCertificate"
-	LedgerAdmin_CountUses_FullMethodName        = "/estuary.signer.v1.LedgerAdmin/CountUses"
+	LedgerAdmin_ListCertificates_FullMethodName  = "/estuary.signer.v1.LedgerAdmin/ListCertificates"
+	LedgerAdmin_GetCertificate_FullMethodName    = "/estuary.signer.v1.LedgerAdmin/GetCertificate"
+	LedgerAdmin_CountUses_FullMethodName         = "/estuary.signer.v1.LedgerAdmin/CountUses"
+	LedgerAdmin_RevokeCertificate_FullMethodName = "/estuary.signer.v1.LedgerAdmin/RevokeCertificate"
 )
 
 // LedgerAdminClient is the client API for LedgerAdmin service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// LedgerAdmin shows the ledger. Called by the admin alone.
+// LedgerAdmin shows the ledger and ends certificates. Called by the admin alone.
 type LedgerAdminClient interface {
 	// ListCertificates returns entries in the order of their making, a page at a time. A page
-	// may be shorter than asked: only an empty next_page_token is the end.
+	// may be shorter than asked, or empty: only an empty next_page_token is the end.
+	// Errors: Malformed (the page token is not one of ours, an unknown status).
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
 	// GetCertificate returns one entry with its certificate.
 	// Errors: NotFound (no entry has this serial).
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
 	// CountUses tells how often spendable ids have been used.
 	CountUses(ctx context.Context, in *CountUsesRequest, opts ...grpc.CallOption) (*CountUsesResponse, error)
+	// RevokeCertificate ends a certificate, or holds it, or ends a hold (RFC 5280 section
+	// 5.3.1). Revoking what is revoked for the same reason changes nothing.
+	// Errors: Malformed (the reason cannot be given), NotFound (no entry has this serial),
+	// Conflict (it is revoked for another reason, is not on hold, or nothing was signed),
+	// Internal (its row does not carry its MAC: somebody changed the database).
+	RevokeCertificate(ctx context.Context, in *RevokeCertificateRequest, opts ...grpc.CallOption) (*RevokeCertificateResponse, error)
 }
 
 type ledgerAdminClient struct {
@@ -78,20 +86,37 @@ func (c *ledgerAdminClient) CountUses(ctx context.Context, in *CountUsesRequest,
 	return out, nil
 }
 
+func (c *ledgerAdminClient) RevokeCertificate(ctx context.Context, in *RevokeCertificateRequest, opts ...grpc.CallOption) (*RevokeCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeCertificateResponse)
+	err := c.cc.Invoke(ctx, LedgerAdmin_RevokeCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // LedgerAdminServer is the server API for LedgerAdmin service.
 // All implementations must embed UnimplementedLedgerAdminServer
 // for forward compatibility.
 //
-// LedgerAdmin shows the ledger. Called by the admin alone.
+// LedgerAdmin shows the ledger and ends certificates. Called by the admin alone.
 type LedgerAdminServer interface {
 	// ListCertificates returns entries in the order of their making, a page at a time. A page
-	// may be shorter than asked: only an empty next_page_token is the end.
+	// may be shorter than asked, or empty: only an empty next_page_token is the end.
+	// Errors: Malformed (the page token is not one of ours, an unknown status).
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
 	// GetCertificate returns one entry with its certificate.
 	// Errors: NotFound (no entry has this serial).
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
 	// CountUses tells how often spendable ids have been used.
 	CountUses(context.Context, *CountUsesRequest) (*CountUsesResponse, error)
+	// RevokeCertificate ends a certificate, or holds it, or ends a hold (RFC 5280 section
+	// 5.3.1). Revoking what is revoked for the same reason changes nothing.
+	// Errors: Malformed (the reason cannot be given), NotFound (no entry has this serial),
+	// Conflict (it is revoked for another reason, is not on hold, or nothing was signed),
+	// Internal (its row does not carry its MAC: somebody changed the database).
+	RevokeCertificate(context.Context, *RevokeCertificateRequest) (*RevokeCertificateResponse, error)
 	mustEmbedUnimplementedLedgerAdminServer()
 }
 
@@ -110,6 +135,9 @@ func (UnimplementedLedgerAdminServer) GetCertificate(context.Context, *GetCertif
 }
 func (UnimplementedLedgerAdminServer) CountUses(context.Context, *CountUsesRequest) (*CountUsesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CountUses not implemented")
+}
+func (UnimplementedLedgerAdminServer) RevokeCertificate(context.Context, *RevokeCertificateRequest) (*RevokeCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeCertificate not implemented")
 }
 func (UnimplementedLedgerAdminServer) mustEmbedUnimplementedLedgerAdminServer() {}
 func (UnimplementedLedgerAdminServer) testEmbeddedByValue()                     {}
@@ -186,6 +214,24 @@ func _LedgerAdmin_CountUses_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LedgerAdmin_RevokeCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerAdminServer).RevokeCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerAdmin_RevokeCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerAdminServer).RevokeCertificate(ctx, req.(*RevokeCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // LedgerAdmin_ServiceDesc is the grpc.ServiceDesc for LedgerAdmin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -204,6 +250,10 @@ var LedgerAdmin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CountUses",
 			Handler:    _LedgerAdmin_CountUses_Handler,
+		},
+		{
+			MethodName: "RevokeCertificate",
+			Handler:    _LedgerAdmin_RevokeCertificate_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
