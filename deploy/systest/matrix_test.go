@@ -43,6 +43,7 @@ var matrix = map[string][]string{
 	"/estuary.signer.v1.LedgerAdmin/ListCertificates":  {"admin"},
 	"/estuary.signer.v1.LedgerAdmin/GetCertificate":    {"admin"},
 	"/estuary.signer.v1.LedgerAdmin/CountUses":         {"admin"},
+	"/estuary.signer.v1.LedgerAdmin/RevokeCertificate": {"admin"},
 	"/grpc.health.v1.Health/Check":                     {"gateway", "admin"},
 	"/grpc.health.v1.Health/List":                      {"gateway", "admin"},
 	"/grpc.health.v1.Health/Watch":                     {"gateway", "admin"},

@@ -17,6 +17,7 @@ import (
 	"github.com/estuary-pki/estuary/gateway/internal/est"
 	"github.com/estuary-pki/estuary/gateway/internal/facts"
 	"github.com/estuary-pki/estuary/gateway/internal/problem"
+	"github.com/estuary-pki/estuary/gateway/internal/publish"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
 	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
 	"github.com/estuary-pki/estuary/services/command"
@@ -37,6 +38,7 @@ func main() {
 type parts struct {
 	validator, signer *grpc.ClientConn
 	facts             *facts.Cache
+	lists             *publish.Lists
 	log               *slog.Logger
 	set               *metrics.Set
 }
@@ -58,6 +60,12 @@ func start(ctx context.Context, c *config.Gateway, _ func() (*config.Gateway, er
 	}
 	defer func() { _ = p.signer.Close() }()
 	p.facts, err = facts.New(facts.Config{Authority: signerv1.NewAuthorityClient(p.signer), Log: p.log, Now: time.Now})
+	if err != nil {
+		return err
+	}
+	p.lists, err = publish.NewLists(publish.ListsConfig{
+		Signer: signerv1.NewAuthorityClient(p.signer), Authority: p.facts, Log: p.log, Metrics: p.set, Now: time.Now,
+	})
 	if err != nil {
 		return err
 	}
@@ -89,6 +97,13 @@ func newHandler(c *config.Gateway, p parts) (*est.Handler, error) {
 	}
 	return est.New(est.Config{
 		Labels: c.Labels(), DefaultLabel: c.EST.DefaultLabel, Facts: p.facts, Enroller: enroller, Refusals: refusals,
+		CRL: func() ([]byte, error) {
+			list, err := p.lists.Current()
+			if err != nil {
+				return nil, err
+			}
+			return list.Raw, nil
+		},
 		Timeout: time.Duration(c.Limits.RequestTimeout), Log: p.log, Metrics: p.set, Now: time.Now,
 	})
 }
@@ -103,12 +118,35 @@ func listen(ctx context.Context, c *config.Gateway, p parts, server *accept.Serv
 	ops.Check("facts", true, p.facts.Check)
 	ops.Check("validator", true, func(ctx context.Context) error { return mesh.Probe(ctx, p.validator) })
 	ops.Check("signer", true, func(ctx context.Context) error { return mesh.Probe(ctx, p.signer) })
+	ops.Check("revocation list", false, p.lists.Check)
+	running := []run.Part{
+		{Name: "est", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
+		{Name: "facts", Run: p.facts.Run},
+		{Name: "revocation list", Run: p.lists.Run},
+		{Name: "ops", Run: ops.Run},
+	}
+	if c.Publish.Listen != "" {
+		part, err := publishing(ctx, c, p)
+		if err != nil {
+			return err
+		}
+		running = append(running, part)
+	}
 	if err := run.Notify(run.Ready); err != nil {
 		return err
 	}
-	return run.Group(ctx,
-		run.Part{Name: "est", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }},
-		run.Part{Name: "facts", Run: p.facts.Run},
-		run.Part{Name: "ops", Run: ops.Run},
-	)
+	return run.Group(ctx, running...)
+}
+
+// publishing returns the listener for everybody.
+func publishing(ctx context.Context, c *config.Gateway, p parts) (run.Part, error) {
+	server, err := publish.NewServer(publish.ServerConfig{Lists: p.lists, Authority: p.facts, Log: p.log})
+	if err != nil {
+		return run.Part{}, err
+	}
+	listener, err := run.Listen(ctx, "[publish] listen", c.Publish.Listen)
+	if err != nil {
+		return run.Part{}, err
+	}
+	return run.Part{Name: "publish", Run: func(ctx context.Context) error { return server.Serve(ctx, listener) }}, nil
 }

@@ -37,6 +37,7 @@ type fakes struct {
 	list   func(*validatorv1.ListTokensRequest) (*validatorv1.ListTokensResponse, error)
 	revoke func(*validatorv1.RevokeTokenRequest) (*validatorv1.RevokeTokenResponse, error)
 	certs  func(*signerv1.ListCertificatesRequest) (*signerv1.ListCertificatesResponse, error)
+	end    func(*signerv1.RevokeCertificateRequest) (*signerv1.RevokeCertificateResponse, error)
 	cert   func(*signerv1.GetCertificateRequest) (*signerv1.GetCertificateResponse, error)
 	count  func(*signerv1.CountUsesRequest) (*signerv1.CountUsesResponse, error)
 
@@ -79,6 +80,10 @@ func (f *fakes) ListCertificates(ctx context.Context, r *signerv1.ListCertificat
 
 func (f *fakes) GetCertificate(ctx context.Context, r *signerv1.GetCertificateRequest) (*signerv1.GetCertificateResponse, error) {
 	return reach(ctx, f, f.cert, r)
+}
+
+func (f *fakes) RevokeCertificate(ctx context.Context, r *signerv1.RevokeCertificateRequest) (*signerv1.RevokeCertificateResponse, error) {
+	return reach(ctx, f, f.end, r)
 }
 
 func (f *fakes) CountUses(ctx context.Context, r *signerv1.CountUsesRequest) (*signerv1.CountUsesResponse, error) {

@@ -57,6 +57,11 @@ var hostiles = []hostile{
 	{name: "put", method: "PUT", status: 405},
 	{name: "delete all", method: "DELETE", status: 405},
 	{name: "get of one token", method: "GET", path: "/admin/otp/" + tokenID, status: 405},
+	{name: "revocation by GET", method: "GET", path: "/admin/certs/1/revoke", status: 405},
+	{name: "revocation of nothing", method: "POST", path: "/admin/certs//revoke", status: 404},
+	{name: "revocation behind a slash", method: "POST", path: "/admin/certs/1/2/revoke", status: 404},
+	{name: "status unknown", method: "GET", path: "/admin/certs?status=good", status: 400},
+	{name: "time that is none", method: "GET", path: "/admin/certs?expires_before=tomorrow", status: 400},
 	{name: "delete of a certificate", method: "DELETE", path: "/admin/certs/1", status: 405},
 	{name: "post to health", path: "/admin/health", status: 405},
 	{name: "options", method: "OPTIONS", status: 405},
@@ -125,7 +130,7 @@ var hostiles = []hostile{
 	{name: "limit empty", method: "GET", path: "/admin/otp?limit=", status: 400},
 	{name: "page too long", method: "GET", path: "/admin/otp?page=" + strings.Repeat("x", 513), status: 400},
 	{name: "unknown parameter", method: "GET", path: "/admin/otp?clientid=x", status: 400},
-	{name: "filter of another list", method: "GET", path: "/admin/certs?client_id=x", status: 400},
+	{name: "filter of another list", method: "GET", path: "/admin/otp?status=valid", status: 400},
 	{name: "broken query", method: "GET", path: "/admin/otp?page=%zz", status: 400},
 	{name: "semicolon in query", method: "GET", path: "/admin/otp?page=1;limit=2", status: 400},
 	{name: "parameter on revoke", method: "DELETE", path: "/admin/otp/" + tokenID + "?all=1", status: 400},
@@ -226,6 +231,7 @@ func TestAllow(t *testing.T) {
 		"/admin/otp/" + tokenID: "DELETE",
 		"/admin/certs":          "GET, HEAD",
 		"/admin/certs/1":        "GET, HEAD",
+		"/admin/certs/1/revoke": "POST",
 		"/admin/health":         "GET, HEAD",
 	} {
 		if got := r.ask(t, "PATCH", path, r.full, "").header.Get("Allow"); got != want {

@@ -20,6 +20,8 @@ type query struct {
 	limit    uint32
 	page     string
 	clientID string
+	// values are those that the handler reads itself.
+	values url.Values
 }
 
 // parseQuery reads limit, page and what else is allowed; a parameter that is unknown or
@@ -29,7 +31,7 @@ func parseQuery(u *url.URL, allowed ...string) (query, error) {
 	if err != nil {
 		return query{}, badRequest("The query cannot be read.")
 	}
-	q := query{limit: defaultLimit, page: values.Get("page"), clientID: values.Get("client_id")}
+	q := query{limit: defaultLimit, page: values.Get("page"), clientID: values.Get("client_id"), values: values}
 	for name, given := range values {
 		switch {
 		case !slices.Contains(allowed, name):

@@ -35,7 +35,7 @@ type action struct {
 	run   handler
 }
 
-// route is a path with its methods. A path that ends in "/" takes an id behind it.
+// route is a path with its methods. The star in a path stands for an id.
 type route struct {
 	path    string
 	methods map[string]action
@@ -51,14 +51,17 @@ func (s *Server) table() []route {
 			http.MethodGet:  {event: "token.listed", scope: config.ScopeOTPRead, run: s.listTokens},
 			http.MethodPost: {event: "token.created", scope: config.ScopeOTPWrite, run: s.createToken},
 		}},
-		{"/admin/otp/", map[string]action{
+		{"/admin/otp/*", map[string]action{
 			http.MethodDelete: {event: "token.revoked", scope: config.ScopeOTPWrite, run: s.revokeToken},
 		}},
 		{"/admin/certs", map[string]action{
 			http.MethodGet: {event: "certificate.listed", scope: config.ScopeCertsRead, run: s.listCertificates},
 		}},
-		{"/admin/certs/", map[string]action{
+		{"/admin/certs/*", map[string]action{
 			http.MethodGet: {event: "certificate.read", scope: config.ScopeCertsRead, run: s.getCertificate},
+		}},
+		{"/admin/certs/*/revoke", map[string]action{
+			http.MethodPost: {event: "certificate.revoked", scope: config.ScopeCertsWrite, run: s.revokeCertificate},
 		}},
 	}
 }
@@ -86,14 +89,16 @@ func (s *Server) find(r *http.Request) (action, string, *problem) {
 	return action{}, "", &problem{status: http.StatusNotFound, detail: "There is nothing at this path."}
 }
 
-// match tells whether path is that of a route, and returns the id behind it. No path of this
-// API needs percent-encoding, so an encoded one is another path.
+// match tells whether path is that of a route, and returns the id in it. No path of this API
+// needs percent-encoding, so an encoded one is another path.
 func match(pattern, path string) (id string, ok bool) {
-	if !strings.HasSuffix(pattern, "/") {
+	before, after, has := strings.Cut(pattern, "*")
+	if !has {
 		return "", path == pattern
 	}
-	id, ok = strings.CutPrefix(path, pattern)
-	return id, ok && id != "" && !strings.ContainsAny(id, "/%")
+	id, begins := strings.CutPrefix(path, before)
+	id, ends := strings.CutSuffix(id, after)
+	return id, begins && ends && id != "" && !strings.ContainsAny(id, "/%")
 }
 
 // allow returns the methods of the route for an Allow header (RFC 9110 section 10.2.1).

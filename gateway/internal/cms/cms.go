@@ -1,6 +1,7 @@
-// Package cms turns certificates into the certs-only message of EST replies.
+// Package cms turns certificates, or a revocation list, into the certs-only message of EST
+// replies.
 //
-// est calls it for /cacerts and for every enrolment. It knows no signatures: certs-only is
+// est calls it for /cacerts, /crls and every enrolment. It knows no signatures: certs-only is
 // the degenerate SignedData without signers (RFC 5272 section 4.1, RFC 5652 section 5.1).
 package cms
 
@@ -30,12 +31,26 @@ func CertsOnly(certificates [][]byte) ([]byte, error) {
 	if len(certificates) == 0 {
 		return nil, errors.New("building certs-only: no certificate")
 	}
+	return degenerate(tagCertificates, certificates)
+}
+
+// CRLsOnly returns the same with this DER revocation list instead of certificates: what /crls
+// of RFC 8295 section 4 answers.
+func CRLsOnly(list []byte) ([]byte, error) { return degenerate(tagCRLs, [][]byte{list}) }
+
+// The fields of a SignedData (RFC 5652 section 5.1).
+const (
+	tagCertificates = 0
+	tagCRLs         = 1
+)
+
+func degenerate(field uint8, set [][]byte) ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(casn1.SEQUENCE, func(info *cryptobyte.Builder) {
 		info.AddASN1ObjectIdentifier(OIDSignedData)
 		info.AddASN1(casn1.Tag(0).Constructed().ContextSpecific(), func(content *cryptobyte.Builder) {
 			content.AddASN1(casn1.SEQUENCE, func(signed *cryptobyte.Builder) {
-				addSignedData(signed, certificates)
+				addSignedData(signed, field, set)
 			})
 		})
 	})
@@ -46,16 +61,16 @@ func CertsOnly(certificates [][]byte) ([]byte, error) {
 	return der, nil
 }
 
-func addSignedData(b *cryptobyte.Builder, certificates [][]byte) {
+func addSignedData(b *cryptobyte.Builder, field uint8, all [][]byte) {
 	b.AddASN1Int64(1)
 	b.AddASN1(casn1.SET, func(*cryptobyte.Builder) {}) // digestAlgorithms
 	b.AddASN1(casn1.SEQUENCE, func(encapsulated *cryptobyte.Builder) {
 		encapsulated.AddASN1ObjectIdentifier(OIDData)
 	})
-	b.AddASN1(casn1.Tag(0).Constructed().ContextSpecific(), func(set *cryptobyte.Builder) {
-		for i, der := range certificates {
+	b.AddASN1(casn1.Tag(field).Constructed().ContextSpecific(), func(set *cryptobyte.Builder) {
+		for i, der := range all {
 			if !oneSequence(der) {
-				set.SetError(fmt.Errorf("certificate %d is not one DER SEQUENCE", i))
+				set.SetError(fmt.Errorf("element %d is not one DER SEQUENCE", i))
 				return
 			}
 			set.AddBytes(der)

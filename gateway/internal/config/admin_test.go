@@ -135,7 +135,7 @@ func TestAdminRules(t *testing.T) {
 		"no description":     {`description = "ci", `, "", "10: admin.bearer_token.tokens[0].description: has to be"},
 		"description twice":  {`"auditor"`, `"ci"`, "9: admin.bearer_token.tokens: has the description \"ci\""},
 		"description a name": {`"auditor"`, `"alice.test"`, "9: admin.bearer_token.tokens: has the description \"alice.test\""},
-		"scope unknown":      {`"certs:read"`, `"certs:write"`, "11: admin.bearer_token.tokens[1].scopes: has \"certs:write\"; there are"},
+		"scope unknown":      {`"certs:read"`, `"certs:shred"`, "11: admin.bearer_token.tokens[1].scopes: has \"certs:shred\"; there are"},
 		"scope twice":        {`"otp:write", "otp:read"`, `"otp:read", "otp:read"`, "10: admin.bearer_token.tokens[0].scopes: has \"otp:read\" twice"},
 		"no scope":           {`["certs:read"]`, `[]`, "11: admin.bearer_token.tokens[1].scopes: is missing"},
 		"no target":          {`target = "127.0.0.1:2"`, "", "17: validator.target: has to be"},

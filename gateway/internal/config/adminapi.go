@@ -35,7 +35,7 @@ type AdminBearer struct {
 type AdminToken struct {
 	TokenHash   TokenHash `toml:"token_hash" doc:"SHA-256 of the token, as \"admin token new\" prints it: \"sha256:\" and 64 hexadecimal digits."`
 	Description string    `toml:"description" doc:"Who holds the token; the actor in the audit."`
-	Scopes      []Scope   `toml:"scopes" doc:"What the holder may do: \"otp:write\" makes and revokes enrolment tokens, \"otp:read\" lists them, \"certs:read\" reads the ledger."`
+	Scopes      []Scope   `toml:"scopes" doc:"What the holder may do: \"otp:write\" makes and revokes enrolment tokens, \"otp:read\" lists them, \"certs:read\" reads the ledger, \"certs:write\" revokes certificates."`
 }
 
 // Scope is something that an administrator may do.
@@ -46,10 +46,12 @@ const (
 	ScopeOTPWrite  Scope = "otp:write"
 	ScopeOTPRead   Scope = "otp:read"
 	ScopeCertsRead Scope = "certs:read"
+
+	ScopeCertsWrite Scope = "certs:write"
 )
 
 // Scopes returns every scope.
-func Scopes() []Scope { return []Scope{ScopeOTPWrite, ScopeOTPRead, ScopeCertsRead} }
+func Scopes() []Scope { return []Scope{ScopeOTPWrite, ScopeOTPRead, ScopeCertsRead, ScopeCertsWrite} }
 
 // TokenHash is the SHA-256 of a bearer token.
 type TokenHash [sha256.Size]byte

@@ -20,6 +20,7 @@ type Gateway struct {
 	Label     []Label       `toml:"label" doc:"Labels that are served, beside the default one: the segment before the operation in a URL (RFC 7030 section 3.2.2)."`
 	Refusal   Refusal       `toml:"refusal" doc:"How refused credentials are answered."`
 	Limits    Limits        `toml:"limits" doc:"What a client may take of the gateway."`
+	Publish   Publish       `toml:"publish" doc:"Revocation list and certificate of the authority for everybody, by plain HTTP: GET /crl/NAME.crl and /ca/NAME.crt, with the signer's [ca] name."`
 	Mesh      mesh.Config   `toml:"mesh" doc:"Who the gateway is towards the other services."`
 	Validator Peer          `toml:"validator" doc:"Where credentials are checked."`
 	Signer    Peer          `toml:"signer" doc:"Where certificates are issued."`
@@ -59,6 +60,21 @@ type Limits struct {
 	IdleTimeout           config.Duration `toml:"idle_timeout" doc:"How long a connection may wait for its next request, 1 s to 10 m."`
 }
 
+// Publish is the [publish] table.
+type Publish struct {
+	Listen string `toml:"listen" doc:"Address and port, such as \":8080\"; empty for no such listener."`
+}
+
+// Check reports an address that is none.
+func (p *Publish) Check(r *config.Report) {
+	if p.Listen == "" {
+		return
+	}
+	if _, port, err := net.SplitHostPort(p.Listen); err != nil || port == "" {
+		r.Add("listen", `has to be an address and a port, such as ":8080"`)
+	}
+}
+
 // DefaultGateway returns what holds where the file says nothing.
 func DefaultGateway() *Gateway {
 	return &Gateway{
@@ -82,6 +98,9 @@ func DefaultGateway() *Gateway {
 func (g *Gateway) Check(r *config.Report) {
 	if g.TLS.Listen == g.Ops.Listen {
 		r.Add("ops.listen", "is the address of the EST listener")
+	}
+	if g.Publish.Listen != "" && (g.Publish.Listen == g.TLS.Listen || g.Publish.Listen == g.Ops.Listen) {
+		r.Add("publish.listen", "is the address of another listener")
 	}
 	for i, label := range g.Label {
 		if slices.ContainsFunc(g.Label[:i], func(l Label) bool { return l.Name == label.Name }) {

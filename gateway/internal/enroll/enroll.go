@@ -69,12 +69,12 @@ type Request struct {
 	Label string
 }
 
-// Result is what becomes of a request that is granted.
+// Result is what becomes of a request whose credential the validator accepted.
 type Result struct {
-	// Certificate is the DER certificate that the signer issued.
+	// Certificate is the DER certificate that the signer issued; nil with an error.
 	Certificate []byte
 	// Negotiate is the GSS-API token by which the client knows the validator (RFC 4559
-	// section 5); nil where there is none.
+	// section 5); nil where there is none. It comes with an error of the signer's too.
 	Negotiate []byte
 }
 
@@ -107,12 +107,13 @@ func (e *Enroller) Enroll(ctx context.Context, r Request) (Result, error) {
 	case who.GetAssertion() == nil:
 		return Result{}, fault.New(fault.Internal, "enroll.Enroll", "", errors.New("the validator answered without an assertion"))
 	}
+	result := Result{Negotiate: who.GetNegotiateToken()}
 	issued, err := e.issue(ctx, &signerv1.IssueRequest{Assertion: who.GetAssertion(), CsrDer: r.CSR.DER()})
 	if err != nil {
-		return Result{}, err
+		return result, err
 	}
-	leaf, err := checked(issued.GetCertificateDer(), r.CSR)
-	return Result{Certificate: leaf, Negotiate: who.GetNegotiateToken()}, err
+	result.Certificate, err = checked(issued.GetCertificateDer(), r.CSR)
+	return result, err
 }
 
 // checked returns der when it is a certificate for the key of the request: a client could

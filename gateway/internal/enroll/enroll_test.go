@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/estuary-pki/estuary/gateway/internal/enroll"
@@ -23,6 +24,7 @@ import (
 	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/services/mesh"
 )
 
 type validator func(*validatorv1.AuthenticateRequest) (*validatorv1.AuthenticateResponse, error)
@@ -71,6 +73,7 @@ func TestEnroll(t *testing.T) {
 	_, foreign := material(t)
 	sealed := &assertionv1.SealedAssertion{Payload: []byte("p"), Signature: []byte("s"), KeyId: "k"}
 	asserted := &validatorv1.AuthenticateResponse{Outcome: &validatorv1.AuthenticateResponse_Assertion{Assertion: sealed}}
+	known := &validatorv1.AuthenticateResponse{Outcome: asserted.GetOutcome(), NegotiateToken: []byte("known")}
 	refused := fault.New(fault.Unauthenticated, "x", "", nil)
 	cases := []struct {
 		name     string
@@ -84,7 +87,8 @@ func TestEnroll(t *testing.T) {
 		challenge bool
 	}{
 		{name: "issued", answer: asserted, issued: certificate, asked: true},
-		{name: "issued, with a token for the client", answer: &validatorv1.AuthenticateResponse{Outcome: asserted.GetOutcome(), NegotiateToken: []byte("known")}, issued: certificate, asked: true},
+		{name: "issued, with a token for the client", answer: known, issued: certificate, asked: true},
+		{name: "profile refuses, with a token for the client", answer: known, issueErr: fault.New(fault.Forbidden, "x", "", nil), want: fault.Forbidden, asked: true},
 		{name: "token too long", answer: &validatorv1.AuthenticateResponse{Outcome: asserted.GetOutcome(), NegotiateToken: make([]byte, 3000)}, want: fault.Internal},
 		{name: "challenge", answer: challenged("more"), challenge: true, want: fault.Internal},
 		{name: "challenge of nothing", answer: challenged(""), want: fault.Internal},
@@ -131,7 +135,7 @@ func TestEnroll(t *testing.T) {
 			if (c.want == 0) != (len(der) > 0) || (c.want == 0 && string(der) != string(certificate)) {
 				t.Errorf("got %x", der)
 			}
-			if want := string(c.answer.GetNegotiateToken()); c.want == 0 && string(granted.Negotiate) != want {
+			if want := string(c.answer.GetNegotiateToken()); c.asked && string(granted.Negotiate) != want || !c.asked && granted.Negotiate != nil {
 				t.Errorf("token %q for the client, not %q", granted.Negotiate, want)
 			}
 			if challenge := (*enroll.Challenge)(nil); errors.As(err, &challenge) != c.challenge || c.challenge && string(challenge.Negotiate) != "more" {
@@ -145,6 +149,20 @@ func TestEnroll(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// The largest request with the largest ticket is a message that the mesh takes.
+func TestLargestFits(t *testing.T) {
+	size := proto.Size(&validatorv1.AuthenticateRequest{
+		Channel: &validatorv1.Channel{ClientAddress: strings.Repeat("f", 45), ServerEndPoint: make([]byte, 64), TlsVersion: 0x304},
+		Credential: &validatorv1.Credential{Kind: &validatorv1.Credential_Negotiate{
+			Negotiate: &validatorv1.NegotiateCredential{Token68: make([]byte, enroll.MaxNegotiate)},
+		}},
+		CsrDer: make([]byte, csr.MaxDER), Operation: assertionv1.Operation_OPERATION_ENROLL, Label: strings.Repeat("l", 255),
+	})
+	if size > mesh.MaxMessage {
+		t.Errorf("%d octets, above %d", size, mesh.MaxMessage)
 	}
 }
 

@@ -45,6 +45,7 @@ func (h *Handler) simpleEnroll(ctx context.Context, c *call) (reply, error) {
 		Operation:  assertionv1.Operation_OPERATION_ENROLL,
 		Label:      c.label,
 	})
+	c.proof = got.Negotiate
 	if challenge := (*enroll.Challenge)(nil); errors.As(err, &challenge) {
 		// Nothing was judged, so that there is nothing to hide by waiting.
 		c.offered, c.negotiate = false, challenge.Negotiate
@@ -59,11 +60,7 @@ func (h *Handler) simpleEnroll(ctx context.Context, c *call) (reply, error) {
 		return reply{}, err
 	}
 	failpoint.Here(failpoint.GatewayReply)
-	answer := c.encoded("application/pkcs7-mime; smime-type=certs-only", "no-store", message)
-	if len(got.Negotiate) > 0 {
-		answer.header[problem.Authenticate] = []string{negotiate(got.Negotiate)}
-	}
-	return answer, nil
+	return c.encoded("application/pkcs7-mime; smime-type=certs-only", "no-store", message), nil
 }
 
 // negotiate returns the value of WWW-Authenticate with a token (RFC 4559 section 4.1).

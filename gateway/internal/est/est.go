@@ -45,6 +45,8 @@ type Config struct {
 	Enroller *enroll.Enroller
 	// Refusals delays refused credentials.
 	Refusals *problem.Refusals
+	// CRL returns the DER of the newest revocation list, or a *fault.Error.
+	CRL func() ([]byte, error)
 	// Timeout is how long an answer may take, a refusal's delay aside.
 	Timeout time.Duration
 	// Log gets one line a request.
@@ -62,6 +64,7 @@ type Handler struct {
 	facts        *facts.Cache
 	enroller     *enroll.Enroller
 	refusals     *problem.Refusals
+	crl          func() ([]byte, error)
 	timeout      time.Duration
 	log          *slog.Logger
 	metrics      *metrics.Set
@@ -73,8 +76,8 @@ type Handler struct {
 
 // New returns a Handler. The error names what is missing, or the label that cannot be served.
 func New(c Config) (*Handler, error) {
-	if c.Facts == nil || c.Enroller == nil || c.Refusals == nil || c.Log == nil || c.Metrics == nil || c.Now == nil {
-		return nil, errors.New("serving EST needs facts, an enroller, refusals, a log, metrics and a clock")
+	if c.CRL == nil || c.Facts == nil || c.Enroller == nil || c.Refusals == nil || c.Log == nil || c.Metrics == nil || c.Now == nil {
+		return nil, errors.New("serving EST needs facts, an enroller, refusals, a revocation list, a log, metrics and a clock")
 	}
 	if c.Timeout <= 0 {
 		return nil, fmt.Errorf("serving EST needs a positive timeout, not %s", c.Timeout)
@@ -94,7 +97,7 @@ func New(c Config) (*Handler, error) {
 	}
 	return &Handler{
 		layouts: layouts, defaultLabel: c.DefaultLabel, facts: c.Facts, enroller: c.Enroller,
-		refusals: c.Refusals, timeout: c.Timeout, log: c.Log, metrics: c.Metrics, now: c.Now,
+		refusals: c.Refusals, crl: c.CRL, timeout: c.Timeout, log: c.Log, metrics: c.Metrics, now: c.Now,
 		verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
 	}, nil
 }
@@ -107,8 +110,9 @@ type call struct {
 	op      string // as routed, "" where there is no such operation
 	layout  Layout
 	offered bool // a credential went to the validator, which judged it
-	// negotiate is the token that goes on with a negotiation; nil where there is none.
-	negotiate []byte
+	// negotiate is the token that goes on with a negotiation, proof the one by which the client
+	// knows the validator; nil where there is none.
+	negotiate, proof []byte
 }
 
 // ServeHTTP answers one request and writes its log line.
@@ -129,6 +133,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		answer = reply{status: p.Status}
 		answer.header, answer.body = p.Reply(id)
+	}
+	if len(c.proof) > 0 && answer.status != http.StatusUnauthorized {
+		// RFC 4559 speaks of 200 alone, but requests-gssapi, told to insist on the proof, hides
+		// the body of a 403 without one. A 401 stays like every other.
+		answer.header[problem.Authenticate] = []string{negotiate(c.proof)}
 	}
 	answer.header.Set(problem.RequestIDHeader, id)
 	sent := send(w, r, answer)

@@ -60,12 +60,13 @@ type backend struct {
 	last                    *validatorv1.AuthenticateRequest
 
 	authenticate func(*validatorv1.AuthenticateRequest) error
-	// ticket answers a credential of Negotiate: a token for the client beside the assertion,
-	// or a challenge instead.
+	// ticket answers a good credential of Negotiate, beside the assertion; challenge one that
+	// is not good.
 	ticket    []byte
 	challenge []byte
 	issue     func(*signerv1.IssueRequest) error
 	profiles  []*signerv1.ProfileFacts
+	crl       []byte // DER of the revocation list
 }
 
 func newBackend(t testing.TB) *backend {
@@ -95,20 +96,27 @@ func (b *backend) Authenticate(_ context.Context, r *validatorv1.AuthenticateReq
 	b.mu.Lock()
 	b.last = proto.CloneOf(r)
 	b.mu.Unlock()
-	if b.authenticate != nil {
+	basic, ticket := r.GetCredential().GetBasic(), r.GetCredential().GetNegotiate()
+	switch {
+	case b.authenticate != nil:
 		if err := b.authenticate(r); err != nil {
 			return nil, err
 		}
-	} else if r.GetCredential().GetNegotiate() != nil && b.challenge != nil {
+	case string(basic.GetToken68()) == goodBasic, string(ticket.GetToken68()) == goodTicket:
+	case ticket != nil && b.challenge != nil:
 		return &validatorv1.AuthenticateResponse{Outcome: &validatorv1.AuthenticateResponse_Challenge{
 			Challenge: &validatorv1.Challenge{NegotiateToken: b.challenge},
 		}}, nil
-	} else if string(r.GetCredential().GetBasic().GetToken68()) != goodBasic && string(r.GetCredential().GetNegotiate().GetToken68()) != goodTicket {
+	default:
 		return nil, fault.New(fault.Unauthenticated, "test", "the token has expired", nil)
 	}
-	return &validatorv1.AuthenticateResponse{Outcome: &validatorv1.AuthenticateResponse_Assertion{
+	answer := &validatorv1.AuthenticateResponse{Outcome: &validatorv1.AuthenticateResponse_Assertion{
 		Assertion: &assertionv1.SealedAssertion{Payload: []byte("payload"), Signature: []byte("signature"), KeyId: "k"},
-	}, NegotiateToken: b.ticket}, nil
+	}}
+	if ticket != nil {
+		answer.NegotiateToken = b.ticket
+	}
+	return answer, nil
 }
 
 func (b *backend) Issue(_ context.Context, r *signerv1.IssueRequest, _ ...grpc.CallOption) (*signerv1.IssueResponse, error) {
@@ -161,6 +169,12 @@ func newHandler(t testing.TB, b *backend, floor time.Duration, log io.Writer) *e
 		t.Fatal(err)
 	}
 	h, err := est.New(est.Config{
+		CRL: func() ([]byte, error) {
+			if b.crl == nil {
+				return nil, fault.New(fault.Unavailable, "test", "there is no revocation list yet", nil)
+			}
+			return b.crl, nil
+		},
 		Labels: []est.Label{
 			{Name: "device", Layout: est.LayoutAuto},
 			{Name: "bound", Layout: est.LayoutAuto},

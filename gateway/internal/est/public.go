@@ -32,6 +32,24 @@ func (h *Handler) caCerts(ctx context.Context, c *call) (reply, error) {
 	return a, nil
 }
 
+// crls answers GET /crls (RFC 8295 section 4) with the authority's newest revocation list, under
+// every label the same.
+func (h *Handler) crls(_ context.Context, c *call) (reply, error) {
+	list, err := h.crl()
+	if err != nil {
+		return reply{}, err
+	}
+	message, err := cms.CRLsOnly(list)
+	if err != nil {
+		return reply{}, err
+	}
+	a := c.encoded("application/pkcs7-mime; smime-type=certs-only", "max-age=30", message)
+	if c.layout == LayoutAuto {
+		a.header.Set("Vary", "User-Agent")
+	}
+	return a, nil
+}
+
 // csrAttrs answers GET /csrattrs (RFC 7030 section 4.5.2): 204 when the label's profile has
 // nothing to say.
 func (h *Handler) csrAttrs(ctx context.Context, c *call) (reply, error) {

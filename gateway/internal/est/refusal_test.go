@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/estuary-pki/estuary/gateway/internal/est"
+	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
 	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
 	"github.com/estuary-pki/estuary/services/fault"
@@ -64,14 +65,16 @@ func TestRefusalsAreAlike(t *testing.T) {
 		},
 	}
 	var first string
-	for name, change := range cases {
+	try := func(name, authorization string, change func(b *backend)) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBackend(t)
+			b.profiles[0].Methods = []assertionv1.Method{assertionv1.Method_METHOD_TOKEN, assertionv1.Method_METHOD_NEGOTIATE}
+			b.ticket = []byte{0xa1, 0x00, 0xff}
 			change(b)
 			h := newHandler(t, b, 1500*time.Millisecond, io.Discard)
 			time.Sleep(130 * time.Millisecond)
 			start := time.Now()
-			response, body := enrol(t.Context(), h, der, "Basic "+goodBasic)
+			response, body := enrol(t.Context(), h, der, authorization)
 			if took := time.Since(start); took != 1870*time.Millisecond {
 				t.Errorf("%s: after %s, not on the tick behind 1.5 s", name, took)
 			}
@@ -85,6 +88,10 @@ func TestRefusalsAreAlike(t *testing.T) {
 				t.Errorf("%s: %d %s", name, response.StatusCode, diff)
 			}
 		})
+	}
+	for name, change := range cases {
+		try(name, "Basic "+goodBasic, change)
+		try(name+", a ticket", "Negotiate "+goodTicket, change)
 	}
 }
 

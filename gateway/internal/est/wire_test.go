@@ -131,7 +131,7 @@ func refusedCases(t *testing.T, der []byte) []wireCase {
 		no("encoded slash", 404, "nothing here", get("/.well-known/est/device%2Fcacerts")),
 		no("encoded NUL", 404, "nothing here", get("/.well-known/est/cacerts%00")),
 		no("too deep", 404, "nothing here", get("/.well-known/est/a/b/cacerts")),
-		no("extension of RFC 8295", 404, "no such EST operation", get("/.well-known/est/crls")),
+		no("extension of RFC 8295", 404, "no such EST operation", get("/.well-known/est/pal")),
 		no("unknown label before all else", 404, "label", post("/.well-known/est/other/simpleenroll", "junk", "Content-Type: text/plain")),
 		// Operations that we do not have.
 		no("simplereenroll", 501, "simplereenroll is not implemented", post("/.well-known/est/simplereenroll", body, pkcs10, basic)),

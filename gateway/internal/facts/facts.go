@@ -60,6 +60,7 @@ type Cache struct {
 	result error         // what it ended with
 
 	mu       sync.RWMutex // guards what follows; held for moments only
+	name     string
 	chain    [][]byte
 	profiles map[string]*signerv1.ProfileFacts
 	fetched  time.Time // when a fetch last succeeded; zero before the first
@@ -102,6 +103,16 @@ func (c *Cache) Chain(ctx context.Context) ([][]byte, error) {
 	}
 	chain, _, _ := c.last()
 	return chain, nil
+}
+
+// Authority returns the authority's name beside its certificates. Errors are those of Chain.
+func (c *Cache) Authority(ctx context.Context) (name string, chain [][]byte, err error) {
+	if _, err := c.Chain(ctx); err != nil {
+		return "", nil, err
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.name, c.chain, nil
 }
 
 // Profile returns the facts of the profile of a label. The error is a *fault.Error:
@@ -193,6 +204,7 @@ func (c *Cache) ask(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.name = chain.GetName()
 	c.chain, c.profiles, c.fetched = chain.GetCertificates(), profiles, c.now()
 	return nil
 }

@@ -1,0 +1,287 @@
+package publish_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"google.golang.org/grpc"
+
+	"github.com/estuary-pki/estuary/gateway/internal/publish"
+	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/fault"
+)
+
+// signer is an authority with a list; its callbacks change both.
+type signer struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+
+	mu    sync.Mutex // guards what follows
+	der   []byte
+	list  int64
+	err   error
+	calls int
+	part  int // octets of a part
+}
+
+func newSigner(t *testing.T) *signer {
+	t.Helper()
+	s := &signer{part: 100}
+	var err error
+	if s.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, s.key.Public(), s.key)
+	if err == nil {
+		s.cert, err = x509.ParseCertificate(der)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// make signs a list of that number, for an hour from the given time on.
+func (s *signer) make(t *testing.T, number int64, from time.Time, edit func(*x509.RevocationList)) {
+	t.Helper()
+	template := &x509.RevocationList{
+		Number: big.NewInt(number), ThisUpdate: from, NextUpdate: from.Add(time.Hour),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(7), RevocationTime: from}},
+	}
+	if edit != nil {
+		edit(template)
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, template, s.cert, s.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.set(der, number, nil)
+}
+
+func (s *signer) set(der []byte, number int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.der, s.list, s.err = der, number, err
+}
+
+func (s *signer) asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
+}
+
+func (s *signer) GetCRL(_ context.Context, r *signerv1.GetCRLRequest, _ ...grpc.CallOption) (*signerv1.GetCRLResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	if s.err != nil {
+		return nil, s.err
+	}
+	end := min(len(s.der), int(r.GetOffset())+s.part)
+	return &signerv1.GetCRLResponse{CrlDer: s.der[r.GetOffset():end], Number: s.list, Size: uint64(len(s.der))}, nil
+}
+
+func (s *signer) Authority(context.Context) (string, [][]byte, error) {
+	return "example ca", [][]byte{s.cert.Raw}, nil
+}
+
+func newLists(t *testing.T, s *signer) *publish.Lists {
+	t.Helper()
+	l, err := publish.NewLists(publish.ListsConfig{
+		Signer: s, Authority: s, Log: slog.New(slog.DiscardHandler), Metrics: metrics.NewSet(), Now: time.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// running runs the lists within the bubble of a test.
+func running(t *testing.T, l *publish.Lists) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func number(l *publish.Lists) int64 {
+	list, err := l.Current()
+	if err != nil {
+		return 0
+	}
+	return list.Number.Int64()
+}
+
+// TestNewestIsKept: whatever the signer hands out afterwards, and while it hands out nothing.
+func TestNewestIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t)
+		s.set(nil, 0, fault.New(fault.Unavailable, "test", "", nil))
+		l := newLists(t, s)
+		running(t, l)
+		synctest.Wait()
+		if _, err := l.Current(); !errors.Is(err, fault.Unavailable) || l.Check(t.Context()) == nil {
+			t.Errorf("before there is one: %v", err)
+		}
+		s.make(t, 5, time.Now(), nil)
+		time.Sleep(2 * time.Second)
+		if number(l) != 5 || l.Check(t.Context()) != nil {
+			t.Fatalf("list %d, %v", number(l), l.Check(t.Context()))
+		}
+		before := s.asked()
+		time.Sleep(2 * publish.Refresh)
+		if n := s.asked() - before; n > 2 {
+			t.Errorf("the same list was fetched in %d calls", n)
+		}
+		other := newSigner(t)
+		for name, spoil := range map[string]func(){
+			"an older one":  func() { s.make(t, 4, time.Now(), nil) },
+			"no list":       func() { s.set([]byte("no list"), 9, nil) },
+			"nothing":       func() { s.set([]byte{}, 9, nil) },
+			"nobody":        func() { s.set(nil, 0, errors.New("down")) },
+			"one of a past": func() { s.make(t, 9, time.Now().Add(-2*time.Hour), nil) },
+			"one to come":   func() { s.make(t, 9, time.Now().Add(10*time.Minute), nil) },
+			"another's": func() {
+				other.make(t, 9, time.Now(), nil)
+				s.set(other.der, 9, nil)
+			},
+		} {
+			spoil()
+			time.Sleep(publish.Refresh + time.Second)
+			if number(l) != 5 {
+				t.Errorf("%s: list %d", name, number(l))
+			}
+		}
+		s.make(t, 6, time.Now(), nil)
+		time.Sleep(publish.Refresh)
+		if number(l) != 6 {
+			t.Errorf("list %d, not the newer one", number(l))
+		}
+		s.set(nil, 0, errors.New("down"))
+		time.Sleep(40 * time.Minute)
+		if number(l) != 6 || l.Check(t.Context()) != nil {
+			t.Errorf("list %d, %v", number(l), l.Check(t.Context()))
+		}
+		time.Sleep(10 * time.Minute)
+		if number(l) != 6 || l.Check(t.Context()) == nil {
+			t.Errorf("most of its time is over, and readiness says nothing")
+		}
+		time.Sleep(10 * time.Minute)
+		if _, err := l.Current(); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("behind its time: %v", err)
+		}
+	})
+}
+
+// TestFiles: over a real connection, by name alone, with what a cache needs.
+func TestFiles(t *testing.T) {
+	s := newSigner(t)
+	l := newLists(t, s)
+	server, err := publish.NewServer(publish.ServerConfig{Lists: l, Authority: s, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, ln) }()
+	defer func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	ask := func(method, path string, header ...string) (*http.Response, string) {
+		req, err := http.NewRequestWithContext(ctx, method, "http://"+ln.Addr().String()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(header) == 2 {
+			req.Header.Set(header[0], header[1])
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(body)
+	}
+	if resp, body := ask("GET", "/crl/example%20ca.crl"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("before there is a list: %d %s", resp.StatusCode, body)
+	}
+	s.make(t, 255, time.Now(), nil)
+	fetch, stop := context.WithCancel(ctx)
+	go func() { _ = l.Run(fetch) }() // ends with stop
+	defer stop()
+	for i := 0; number(l) == 0 && i < 100; i++ {
+		time.Sleep(20 * time.Millisecond)
+	}
+	resp, body := ask("GET", "/crl/example%20ca.crl")
+	if resp.StatusCode != http.StatusOK || body != string(s.der) || resp.Header.Get("Content-Type") != "application/pkix-crl" ||
+		resp.Header.Get("ETag") != `"ff"` || resp.Header.Get("Last-Modified") == "" || resp.Header.Get("Cache-Control") != "public, max-age=30" {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	if resp, body := ask("GET", "/crl/example%20ca.crl", "If-None-Match", `"ff"`); resp.StatusCode != http.StatusNotModified || body != "" {
+		t.Errorf("the same again: %d", resp.StatusCode)
+	}
+	if resp, body := ask("HEAD", "/crl/example%20ca.crl"); resp.StatusCode != http.StatusOK || body != "" || resp.ContentLength != int64(len(s.der)) {
+		t.Errorf("HEAD: %d, %d octets", resp.StatusCode, resp.ContentLength)
+	}
+	if resp, body := ask("GET", "/ca/example%20ca.crt"); resp.StatusCode != http.StatusOK || body != string(s.cert.Raw) || resp.Header.Get("Content-Type") != "application/pkix-cert" {
+		t.Errorf("certificate: %d %v", resp.StatusCode, resp.Header)
+	}
+	for path, status := range map[string]int{
+		"/": 404, "/crl/other.crl": 404, "/crl/example%20ca.crt": 404, "/ca/example%20ca.crl": 404, "/crl/": 404,
+		"/crl/../crl/example%20ca.crl": 404, "/crl/example+ca.crl": 404, "/.well-known/est/cacerts": 404,
+	} {
+		if resp, _ := ask("GET", path); resp.StatusCode != status {
+			t.Errorf("%s: %d, not %d", path, resp.StatusCode, status)
+		}
+	}
+	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS", "TRACE"} {
+		if resp, _ := ask(method, "/crl/example%20ca.crl"); resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: %d", method, resp.StatusCode)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	if _, err := publish.NewLists(publish.ListsConfig{}); err == nil {
+		t.Error("lists of nothing")
+	}
+	if _, err := publish.NewServer(publish.ServerConfig{}); err == nil {
+		t.Error("a server of nothing")
+	}
+}
