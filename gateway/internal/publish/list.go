@@ -26,7 +26,7 @@ import (
 
 const (
 	// Refresh is how often the signer is asked for a newer list.
-	Refresh = 15 * time.Second
+	Refresh = 5 * time.Second
 	// first is that while there is none.
 	first = time.Second
 	// maxList bounds a list, in octets: some 600,000 certificates.
