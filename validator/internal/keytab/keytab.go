@@ -6,6 +6,7 @@
 package keytab
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -57,7 +58,7 @@ type Keytab struct {
 
 	mu      sync.Mutex
 	removed []removed // guarded by mu; newest first
-	current []Entry   // guarded by mu; what removed is relative to
+	current []Entry   // guarded by mu; of the file. What leaves these two is wiped
 }
 
 // removed is a key that has left the file.
@@ -98,6 +99,9 @@ func (k *Keytab) Check(context.Context) error { return k.bad() }
 
 func (k *Keytab) bad() error {
 	k.files.Current()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.forgetOld() // here too: it may be long until the next ticket comes
 	return k.files.Bad()
 }
 
@@ -108,6 +112,7 @@ func (k *Keytab) read() ([]Entry, error) {
 	}
 	for _, p := range k.c.Principals {
 		if !slices.ContainsFunc(entries, func(e Entry) bool { return e.Principal == p && e.Usable() }) {
+			wipe(entries)
 			return nil, fmt.Errorf("keytab %s has no AES key of %s: it holds %s", k.c.Path, p, summary(entries))
 		}
 	}
@@ -132,20 +137,47 @@ func Load(path string) ([]Entry, error) {
 func (k *Keytab) loaded(fresh []Entry) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := k.c.Now()
-	if k.c.KeepRemoved > 0 {
-		for _, e := range k.current {
-			if e.Usable() && !slices.ContainsFunc(fresh, e.same) {
-				k.removed = slices.Insert(k.removed, 0, removed{Entry: e, until: now.Add(k.c.KeepRemoved)})
-			}
+	until := k.c.Now().Add(k.c.KeepRemoved)
+	for _, e := range k.current {
+		if k.c.KeepRemoved > 0 && e.Usable() && !slices.ContainsFunc(fresh, e.same) {
+			k.removed = slices.Insert(k.removed, 0, removed{Entry: e, until: until})
+		} else {
+			e.Key.Wipe()
 		}
 	}
-	k.removed = slices.DeleteFunc(k.removed, func(r removed) bool {
-		return !now.Before(r.until) || slices.ContainsFunc(fresh, r.same)
-	})
-	k.removed = k.removed[:min(len(k.removed), maxRemoved)]
 	k.current = fresh
+	k.forget(func(r removed) bool { return slices.ContainsFunc(fresh, r.same) })
+	k.forgetOld()
+	if len(k.removed) > maxRemoved {
+		for _, r := range k.removed[maxRemoved:] {
+			r.Key.Wipe()
+		}
+		k.removed = slices.Delete(k.removed, maxRemoved, len(k.removed))
+	}
 	k.c.Log.Info("keytab loaded", slog.String("keys", summary(fresh)), slog.Int("kept", len(k.removed)))
+}
+
+// forgetOld forgets the keys that have been kept for their time. The caller holds mu.
+func (k *Keytab) forgetOld() {
+	now := k.c.Now()
+	k.forget(func(r removed) bool { return !now.Before(r.until) })
+}
+
+// forget wipes the keys for which over says so, and drops them. The caller holds mu.
+func (k *Keytab) forget(over func(removed) bool) {
+	k.removed = slices.DeleteFunc(k.removed, func(r removed) bool {
+		gone := over(r)
+		if gone {
+			r.Key.Wipe()
+		}
+		return gone
+	})
+}
+
+func wipe(entries []Entry) {
+	for _, e := range entries {
+		e.Key.Wipe()
+	}
 }
 
 func (e Entry) same(o Entry) bool {
@@ -155,7 +187,8 @@ func (e Entry) same(o Entry) bool {
 // Keys returns the keys that may open a ticket, in the order in which they are tried: those of
 // the file before those that have left it, and newer versions before older ones where kvno is
 // 0, which stands for any. For a version that is newer than all that are known it waits up to
-// a second: kadmin changes the KDC's key first and writes the file then.
+// a second: kadmin changes the KDC's key first and writes the file then. They are copies: the
+// keys themselves are wiped when their time is over.
 func (k *Keytab) Keys(ctx context.Context, principal string, kvno uint32, etype int32) []secret.Bytes {
 	found, newest := k.look(principal, kvno, etype)
 	if len(found) > 0 || kvno <= newest {
@@ -185,13 +218,12 @@ func (k *Keytab) Keys(ctx context.Context, principal string, kvno uint32, etype 
 
 // look returns what is known now, and the newest version of the principal.
 func (k *Keytab) look(principal string, kvno uint32, etype int32) (found []secret.Bytes, newest uint32) {
-	entries := k.files.Current()
+	k.files.Current() // what it returns may be wiped by now; k.current is not
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := k.c.Now()
-	k.removed = slices.DeleteFunc(k.removed, func(r removed) bool { return !now.Before(r.until) })
+	k.forgetOld()
 	var fit []Entry
-	for _, e := range entries {
+	for _, e := range k.current {
 		if e.Principal == principal {
 			newest = max(newest, e.KVNO)
 			if e.opens(kvno, etype) {
@@ -209,7 +241,7 @@ func (k *Keytab) look(principal string, kvno uint32, etype int32) (found []secre
 	slices.SortStableFunc(old, newer)
 	fit = append(fit, old...)
 	for _, e := range fit[:min(len(fit), maxCandidates)] {
-		found = append(found, e.Key)
+		found = append(found, secret.New(bytes.Clone(e.Key.Reveal())))
 	}
 	return found, newest
 }

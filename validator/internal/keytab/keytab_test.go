@@ -3,9 +3,11 @@ package keytab_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,7 +15,9 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/estuary-pki/estuary/services/secret"
 	"github.com/estuary-pki/estuary/validator/internal/keytab"
+	"github.com/estuary-pki/estuary/validator/internal/keytab/keytabtest"
 )
 
 const (
@@ -21,43 +25,20 @@ const (
 	other = "HTTP/other.ipa.test@IPA.TEST"
 )
 
-// record is an entry of a keytab in the making.
-type record struct {
-	principal string
-	kvno      uint32
-	short     bool // only eight bits of the version
-	etype     uint16
-	key       []byte
+var made = time.Unix(1_790_000_000, 0)
+
+// key returns an entry with a key of 32 octets, all the same.
+func key(principal string, kvno uint32, octet byte) keytab.Entry {
+	return keytab.Entry{Principal: principal, KVNO: kvno, EType: 18, Made: made, Key: octets(32, octet)}
 }
 
-// key returns a record with a key of 32 octets, all the same.
-func key(principal string, kvno uint32, octet byte) record {
-	return record{principal: principal, kvno: kvno, etype: 18, key: bytes.Repeat([]byte{octet}, 32)}
-}
-
-func (r record) body() []byte {
-	name, realm, _ := strings.Cut(r.principal, "@")
-	components := strings.Split(name, "/")
-	b := binary.BigEndian.AppendUint16(nil, uint16(len(components)))
-	for _, s := range append([]string{realm}, components...) {
-		b = append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
-	}
-	b = binary.BigEndian.AppendUint32(b, 1)             // the type of the name
-	b = binary.BigEndian.AppendUint32(b, 1_790_000_000) // the time
-	b = binary.BigEndian.AppendUint16(append(b, byte(r.kvno)), r.etype)
-	b = append(binary.BigEndian.AppendUint16(b, uint16(len(r.key))), r.key...)
-	if !r.short {
-		b = binary.BigEndian.AppendUint32(b, r.kvno)
-	}
-	return b
-}
+func octets(n int, octet byte) secret.Bytes { return secret.New(bytes.Repeat([]byte{octet}, n)) }
 
 // write returns a keytab; between the records are holes.
-func write(records ...record) []byte {
-	b := []byte{5, 2}
-	for _, r := range records {
-		body := r.body()
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(body))), body...)
+func write(entries ...keytab.Entry) []byte {
+	b := keytabtest.Write()
+	for _, e := range entries {
+		b = append(b, keytabtest.Write(e)[2:]...)
 		b = append(binary.BigEndian.AppendUint32(b, 0xfffffffd), 1, 2, 3) // -3
 	}
 	return b
@@ -66,8 +47,8 @@ func write(records ...record) []byte {
 func TestParse(t *testing.T) {
 	entries, err := keytab.Parse(write(
 		key(http, 300, 1),
-		record{principal: http, kvno: 7, short: true, etype: 17, key: bytes.Repeat([]byte{2}, 16)},
-		record{principal: other, kvno: 1, etype: 23, key: bytes.Repeat([]byte{3}, 16)},
+		keytab.Entry{Principal: http, KVNO: 7, Short: true, EType: 17, Made: made, Key: octets(16, 2)},
+		keytab.Entry{Principal: other, KVNO: 1, EType: 23, Made: made, Key: octets(16, 3)},
 	))
 	if err != nil || len(entries) != 3 {
 		t.Fatalf("%v, %v", entries, err)
@@ -86,6 +67,43 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// real returns what kadmin.local and ktutil of MIT's krb5 1.20.1 wrote, for a realm that is no
+// more: four keys were removed again, and two were written into the room that they left.
+func real(t testing.TB) []byte {
+	t.Helper()
+	file, err := os.ReadFile("testdata/mit.keytab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestParseMIT: klist -k -e -t says the same of that file.
+func TestParseMIT(t *testing.T) {
+	entries, err := keytab.Parse(real(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, fmt.Sprintf("%d %s %s %v %d", e.KVNO, e.Principal, keytab.Name(e.EType), e.Short, e.Key.Len()))
+		if e.Made.Format(time.RFC3339) != "2026-11-27T21:51:01Z" {
+			t.Errorf("made %v", e.Made)
+		}
+	}
+	want := []string{
+		"7 HTTP/est.ipa.test@IPA.TEST arcfour-hmac false 0",
+		"70000 HTTP/est.ipa.test@IPA.TEST aes256-cts-hmac-sha1-96 false 32",
+		"299 HTTP/est.ipa.test@IPA.TEST aes256-cts-hmac-sha1-96 false 32",
+		"299 HTTP/est.ipa.test@IPA.TEST aes128-cts-hmac-sha1-96 false 16",
+		"299 HTTP/est.ipa.test@IPA.TEST aes256-cts-hmac-sha384-192 false 32",
+		"299 HTTP/est.ipa.test@IPA.TEST aes128-cts-hmac-sha256-128 false 16",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	good := write(key(http, 3, 0xc5))
 	for _, c := range []struct {
@@ -100,7 +118,7 @@ func TestParseRefuses(t *testing.T) {
 		{"a hole of two gigabytes", []byte{5, 2, 0x80, 0, 0, 0, 1}, "record 1 is cut off"},
 		{"a principal without components", []byte{5, 2, 0, 0, 0, 4, 0, 0, 0, 0}, "0 components"},
 		{"65535 components", []byte{5, 2, 0, 0, 0, 4, 0xff, 0xff, 0, 0}, "65535 components"},
-		{"a short key", write(record{principal: http, kvno: 1, etype: 18, key: make([]byte, 31)}), "31 octets"},
+		{"a short key", write(keytab.Entry{Principal: http, KVNO: 1, EType: 18, Key: octets(31, 0)}), "31 octets"},
 		{"5000 keys", append([]byte{5, 2}, bytes.Repeat(write(key(http, 1, 1))[2:], 5000)...), "more than 4096"},
 	} {
 		if _, err := keytab.Parse(c.file); err == nil || !strings.Contains(err.Error(), c.says) {
@@ -144,9 +162,9 @@ type world struct {
 	clock
 }
 
-func open(t *testing.T, keep time.Duration, records ...record) *world {
+func open(t *testing.T, keep time.Duration, records ...keytab.Entry) *world {
 	t.Helper()
-	w := &world{path: filepath.Join(t.TempDir(), "http.keytab"), log: new(bytes.Buffer), clock: clock{at: time.Unix(1_790_000_000, 0)}}
+	w := &world{path: filepath.Join(t.TempDir(), "http.keytab"), log: new(bytes.Buffer), clock: clock{at: made}}
 	w.put(t, write(records...))
 	var err error
 	w.Keytab, err = keytab.Open(keytab.Config{
@@ -171,20 +189,20 @@ func (w *world) put(t *testing.T, file []byte) {
 }
 
 // want demands these keys, by their first octet, in this order.
-func (w *world) want(t *testing.T, kvno uint32, octets ...byte) {
+func (w *world) want(t *testing.T, kvno uint32, first ...byte) {
 	t.Helper()
 	var got []byte
 	for _, k := range w.Keys(t.Context(), http, kvno, 18) {
 		got = append(got, k.Reveal()[0])
 	}
-	if !bytes.Equal(got, octets) {
-		t.Errorf("version %d: keys %v, not %v", kvno, got, octets)
+	if !bytes.Equal(got, first) {
+		t.Errorf("version %d: keys %v, not %v", kvno, got, first)
 	}
 }
 
 func TestKeys(t *testing.T) {
 	w := open(t, time.Hour, key(http, 3, 3), key(other, 4, 40), key(http, 5, 5), key(http, 4, 4),
-		record{principal: http, kvno: 250, short: true, etype: 18, key: bytes.Repeat([]byte{25}, 32)})
+		keytab.Entry{Principal: http, KVNO: 250, Short: true, EType: 18, Key: octets(32, 25)})
 	w.want(t, 3, 3)
 	w.want(t, 5, 5)
 	w.want(t, 0, 25, 5, 4, 3)
@@ -228,7 +246,7 @@ func TestBadFiles(t *testing.T) {
 	w := open(t, time.Hour, key(http, 3, 0xc5))
 	for name, file := range map[string][]byte{
 		"empty": {}, "cut off": good[:40], "text": []byte("nothing"), "another's": write(key(other, 3, 0xc5)),
-		"RC4": write(record{principal: http, kvno: 3, etype: 23, key: bytes.Repeat([]byte{0xc5}, 16)}),
+		"RC4": write(keytab.Entry{Principal: http, KVNO: 3, EType: 23, Key: octets(16, 0xc5)}),
 	} {
 		w.log.Reset()
 		w.put(t, file)
@@ -319,8 +337,9 @@ func TestNewVersionIsWaitedFor(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	canary := bytes.Repeat([]byte("KEY!"), 8)
-	f.Add(write(record{principal: http, kvno: 3, etype: 18, key: canary}))
-	f.Add(write(key(http, 300, 1), record{principal: other, kvno: 7, short: true, etype: 17, key: make([]byte, 16)}))
+	f.Add(write(keytab.Entry{Principal: http, KVNO: 3, EType: 18, Key: secret.New(canary)}))
+	f.Add(write(key(http, 300, 1), keytab.Entry{Principal: other, KVNO: 7, Short: true, EType: 17, Key: octets(16, 0)}))
+	f.Add(real(f))
 	f.Add([]byte{5, 2, 0, 0, 0, 0})
 	f.Add([]byte{5, 2, 0xff, 0xff, 0xff, 0xff, 0})
 	f.Fuzz(func(t *testing.T, file []byte) {

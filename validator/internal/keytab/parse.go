@@ -49,6 +49,16 @@ func (e Entry) Usable() bool { return e.Key.Len() > 0 }
 // left out, their entries are not. The error names the record and what is wrong with it, and
 // holds nothing of it.
 func Parse(file []byte) ([]Entry, error) {
+	entries, err := parse(file)
+	if err != nil {
+		wipe(entries)
+		return nil, err
+	}
+	return entries, nil
+}
+
+// parse returns, with an error, what it has read until there.
+func parse(file []byte) (entries []Entry, err error) {
 	in := cryptobyte.String(file)
 	var v uint16
 	switch {
@@ -57,12 +67,11 @@ func Parse(file []byte) ([]Entry, error) {
 	case v != version:
 		return nil, fmt.Errorf("the keytab is of version %d: write it anew with a Kerberos of this century", v&0xff)
 	}
-	var entries []Entry
 	for record := 1; !in.Empty(); record++ {
 		var size uint32
 		var body []byte
 		if !in.ReadUint32(&size) {
-			return nil, fmt.Errorf("record %d is cut off", record)
+			return entries, fmt.Errorf("record %d is cut off", record)
 		}
 		if size == 0 {
 			break // MIT's library takes that for the end
@@ -73,15 +82,15 @@ func Parse(file []byte) ([]Entry, error) {
 		}
 		switch {
 		case size > uint32(len(in)) || !in.ReadBytes(&body, int(size)):
-			return nil, fmt.Errorf("record %d is cut off", record)
+			return entries, fmt.Errorf("record %d is cut off", record)
 		case hole:
 			continue
 		case len(entries) == maxEntries:
-			return nil, fmt.Errorf("the keytab has more than %d keys", maxEntries)
+			return entries, fmt.Errorf("the keytab has more than %d keys", maxEntries)
 		}
 		e, err := readEntry(body)
 		if err != nil {
-			return nil, fmt.Errorf("record %d: %w", record, err)
+			return entries, fmt.Errorf("record %d: %w", record, err)
 		}
 		entries = append(entries, e)
 	}
