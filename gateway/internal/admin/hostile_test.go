@@ -232,6 +232,7 @@ func TestAllow(t *testing.T) {
 		"/admin/certs":          "GET, HEAD",
 		"/admin/certs/1":        "GET, HEAD",
 		"/admin/certs/1/revoke": "POST",
+		"/admin/openapi.json":   "GET, HEAD",
 		"/admin/health":         "GET, HEAD",
 	} {
 		if got := r.ask(t, "PATCH", path, r.full, "").header.Get("Allow"); got != want {

@@ -47,6 +47,9 @@ func (s *Server) table() []route {
 		{"/admin/health", map[string]action{
 			http.MethodGet: {run: s.getHealth},
 		}},
+		{"/admin/openapi.json", map[string]action{
+			http.MethodGet: {run: s.getDescription},
+		}},
 		{"/admin/otp", map[string]action{
 			http.MethodGet:  {event: "token.listed", scope: config.ScopeOTPRead, run: s.listTokens},
 			http.MethodPost: {event: "token.created", scope: config.ScopeOTPWrite, run: s.createToken},
