@@ -44,7 +44,7 @@ func (p *parts) openTickets(c config.GSSAPI) (t *tickets, err error) {
 }
 
 // keytabList shows what a keytab holds, never a key. With --config it is the one that the
-// configuration names, and a principal without a key in it is an error.
+// configuration names, and principals without a key in it are an error.
 func keytabList(_ context.Context, args []string, out io.Writer) error {
 	flags := command.Flags()
 	path := flags.String("config", "", "")
@@ -69,10 +69,14 @@ func keytabList(_ context.Context, args []string, out io.Writer) error {
 	if _, err := io.WriteString(out, table(entries)); err != nil {
 		return err
 	}
+	var missing []string
 	for _, w := range wanted {
 		if !slices.ContainsFunc(entries, func(e keytab.Entry) bool { return e.Principal == w && e.Usable() }) {
-			return fmt.Errorf("the keytab has no AES key of %s, for which the configuration wants tickets", w)
+			missing = append(missing, w)
 		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("the keytab has no AES key of %s, for which the configuration wants tickets", strings.Join(missing, ", "))
 	}
 	return nil
 }
