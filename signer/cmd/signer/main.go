@@ -116,6 +116,7 @@ func (p *parts) openIssuer(ctx context.Context, c *config.Config) error {
 	p.services, err = serve.New(serve.Config{
 		Issuer: p.issuer, Ledger: p.ledger, Authority: authority, Profiles: profiles, Log: p.log, Now: p.clock.Now,
 		ListLife: time.Duration(c.CRL.NextUpdate), DistributionPoints: c.CRL.DistributionPoints,
+		StatusLife: time.Duration(c.OCSP.NextUpdate),
 	})
 	return err
 }

@@ -78,6 +78,13 @@ func (c CRL) Check(r *config.Report) {
 	profile.CheckURLs("distribution_points", c.DistributionPoints, r.Add)
 }
 
+// Check reports what no response can have.
+func (o OCSP) Check(r *config.Report) {
+	if d := time.Duration(o.NextUpdate); d < 5*time.Minute || d > 2*24*time.Hour {
+		r.Add("next_update", "has to be between 5m and 2d, not %s", o.NextUpdate)
+	}
+}
+
 // checkIssuer keeps duties apart: who signs assertions must not present them, and who
 // administers must not issue.
 func (c *Config) checkIssuer(r *config.Report) {

@@ -25,6 +25,7 @@ type Config struct {
 	CA         ca.Config         `toml:"ca" doc:"The certification authority."`
 	Ledger     Ledger            `toml:"ledger" doc:"The record of what was issued."`
 	CRL        CRL               `toml:"crl" doc:"The certificate revocation list."`
+	OCSP       OCSP              `toml:"ocsp" doc:"Answers on single certificates (RFC 6960). They are signed by a key that lives in memory, whose certificate is renewed every few days."`
 	Validators []Validator       `toml:"validator" doc:"The validators whose word counts, a table for each of their keys."`
 	Protected  profile.Protected `toml:"protected" doc:"What gets no certificate, whatever a validator asserts."`
 	Profiles   []profile.Profile `toml:"profile" doc:"What may be issued, a table for each EST label."`
@@ -52,6 +53,11 @@ type CRL struct {
 	DistributionPoints []string        `toml:"distribution_points" doc:"URLs that the list says it is found at (RFC 5280 section 5.2.5). Where there are any, crl_distribution_points of the profiles have to be among them, or clients refuse the list."`
 }
 
+// OCSP is the [ocsp] table.
+type OCSP struct {
+	NextUpdate config.Duration `toml:"next_update" doc:"How long a response is good, 5m to 2d: for so long clients and caches may go by it, and the gateway hands it out while no signer answers. The gateway asks anew after 15 s."`
+}
+
 // Validator is a [[validator]] table: one key of one validator.
 type Validator struct {
 	Name      string      `toml:"name" doc:"Mesh name of the validator."`
@@ -77,6 +83,7 @@ func Default() *Config {
 	return &Config{
 		Mesh: Mesh{Listen: "127.0.0.1:9502"},
 		CRL:  CRL{NextUpdate: config.Duration(24 * time.Hour)},
+		OCSP: OCSP{NextUpdate: config.Duration(time.Hour)},
 		Ops:  run.OpsConfig{Listen: "127.0.0.1:9603"},
 		Log:  run.LogConfig{Level: "info"},
 	}

@@ -41,6 +41,8 @@ checkpoint_file = "checkpoint"
 [crl]
 next_update = "12h"
 distribution_points = ["http://crl.example.test/crl/example-ca.crl"]
+[ocsp]
+next_update = "2h"
 [[validator]]
 name = "validator.estuary.internal"
 key_id = "v1"
@@ -176,6 +178,7 @@ func TestBadFiles(t *testing.T) {
 		{`label = "empty"`, "label = \"empty\"\nmax_per_hour = -1", "profile[1].max_per_hour: is negative"},
 		{`label = "empty"`, "label = \"empty\"\nsan = \"none\"", "profile[1].san: none goes with a subject only"},
 		{`next_update = "12h"`, `next_update = "1m"`, "crl.next_update: has to be between 10m and 30d, not 1m"},
+		{`next_update = "2h"`, `next_update = "1m"`, "ocsp.next_update: has to be between 5m and 2d, not 1m"},
 		{`"http://crl.example.test/crl/example-ca.crl"`, `"https://crl.example.test/"`, "crl.distribution_points: "},
 		{`max_login_age = "9h"`, `crl_distribution_points = ["http://other.test/ca.crl"]`, `profile[2].crl_distribution_points: "http://other.test/ca.crl" is not among [crl] distribution_points`},
 		{`token = "30d"`, `token = "0s"`, "max_validity"},

@@ -17,6 +17,7 @@ type authorityServer struct {
 	authority *ca.Authority
 	profiles  *profile.Set
 	lists     *lists
+	status    *status
 }
 
 // GetChain returns the authority's chain, its own certificate first.

@@ -124,8 +124,8 @@ func newLab(t *testing.T) *lab {
 		Authority: l.ca, Profiles: profiles, Opener: opener, Ledger: book, Log: log, Metrics: metrics.NewSet(), Now: l.clock,
 	}))
 	l.server = must[*serve.Server](t)(serve.New(serve.Config{
-		ListLife: 24 * time.Hour,
-		Issuer:   issuer, Ledger: book, Authority: l.ca, Profiles: profiles, Log: log, Now: l.clock,
+		ListLife: 24 * time.Hour, StatusLife: time.Hour,
+		Issuer: issuer, Ledger: book, Authority: l.ca, Profiles: profiles, Log: log, Now: l.clock,
 	}))
 	running := meshtest.New(t).Serve(t, meshtest.ServeConfig{Name: meshtest.Signer, Register: l.server.Register, Allow: map[string][]string{
 		"estuary.signer.v1.Issuer":      {meshtest.Gateway},

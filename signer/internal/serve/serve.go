@@ -1,8 +1,8 @@
 // Package serve turns calls of the mesh into work of the signer.
 //
 // It is the thin face of the process: cmd/signer registers it with mesh, gateways call
-// Issuer and Authority, the admin calls LedgerAdmin. It calls issue, ledger, profile and
-// crl, and knows no rules of its own but the shape of a page.
+// Issuer and Authority, the admin calls LedgerAdmin. It calls issue, ledger, profile, crl
+// and ocsp, and knows no rules of its own but the shape of a page.
 package serve
 
 import (
@@ -16,6 +16,7 @@ import (
 	"github.com/estuary-pki/estuary/signer/internal/ca"
 	"github.com/estuary-pki/estuary/signer/internal/issue"
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
+	"github.com/estuary-pki/estuary/signer/internal/ocsp"
 	"github.com/estuary-pki/estuary/signer/internal/profile"
 )
 
@@ -33,6 +34,8 @@ type Config struct {
 	ListLife time.Duration
 	// DistributionPoints are the URLs that revocation lists say they are found at.
 	DistributionPoints []string
+	// StatusLife is how long an OCSP response is good.
+	StatusLife time.Duration
 	// Log gets what is not for the caller.
 	Log *slog.Logger
 	// Now is the clock; time.Now where nil.
@@ -58,15 +61,25 @@ func New(c Config) (*Server, error) {
 	if c.ListLife <= 0 {
 		return nil, errors.New("serving needs the life of a revocation list")
 	}
+	if c.StatusLife <= 0 {
+		return nil, errors.New("serving needs the life of an OCSP response")
+	}
+	delegate, err := ocsp.NewDelegate(ocsp.Config{Authority: c.Authority, Ledger: c.Ledger, Log: c.Log, Now: c.Now})
+	if err != nil {
+		return nil, err
+	}
 	lists := &lists{
 		authority: c.Authority, ledger: c.Ledger, log: c.Log, now: c.Now, life: c.ListLife, points: c.DistributionPoints,
 		building: make(chan struct{}, 1),
 	}
 	return &Server{
-		issuer:    issuerServer{issuer: c.Issuer},
-		authority: authorityServer{authority: c.Authority, profiles: c.Profiles, lists: lists},
-		admin:     adminServer{ledger: c.Ledger},
-		ready:     &ready{ledger: c.Ledger, authority: c.Authority, now: c.Now},
+		issuer: issuerServer{issuer: c.Issuer},
+		authority: authorityServer{
+			authority: c.Authority, profiles: c.Profiles, lists: lists,
+			status: &status{ledger: c.Ledger, delegate: delegate, now: c.Now, life: c.StatusLife},
+		},
+		admin: adminServer{ledger: c.Ledger},
+		ready: &ready{ledger: c.Ledger, authority: c.Authority, now: c.Now},
 	}, nil
 }
 

@@ -81,6 +81,60 @@ func (ChallengePassword) EnumDescriptor() ([]byte, []int) {
 	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{0}
 }
 
+// OCSPHash is the function by which an OCSP client names the issuer of a certificate (RFC 6960
+// section 4.1.1).
+type OCSPHash int32
+
+const (
+	// Never valid.
+	OCSPHash_OCSP_HASH_UNSPECIFIED OCSPHash = 0
+	// SHA-1, which RFC 5019 section 2.1.1 demands.
+	OCSPHash_OCSP_HASH_SHA1 OCSPHash = 1
+	// SHA-256.
+	OCSPHash_OCSP_HASH_SHA256 OCSPHash = 2
+)
+
+// Enum value maps for OCSPHash.
+var (
+	OCSPHash_name = map[int32]string{
+		0: "OCSP_HASH_UNSPECIFIED",
+		1: "OCSP_HASH_SHA1",
+		2: "OCSP_HASH_SHA256",
+	}
+	OCSPHash_value = map[string]int32{
+		"OCSP_HASH_UNSPECIFIED": 0,
+		"OCSP_HASH_SHA1":        1,
+		"OCSP_HASH_SHA256":      2,
+	}
+)
+
+func (x OCSPHash) Enum() *OCSPHash {
+	p := new(OCSPHash)
+	*p = x
+	return p
+}
+
+func (x OCSPHash) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OCSPHash) Descriptor() protoreflect.EnumDescriptor {
+	return file_estuary_signer_v1_authority_proto_enumTypes[1].Descriptor()
+}
+
+func (OCSPHash) Type() protoreflect.EnumType {
+	return &file_estuary_signer_v1_authority_proto_enumTypes[1]
+}
+
+func (x OCSPHash) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OCSPHash.Descriptor instead.
+func (OCSPHash) EnumDescriptor() ([]byte, []int) {
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{1}
+}
+
 // GetChainRequest has no parameters: a signer holds one authority.
 type GetChainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -486,6 +540,118 @@ func (x *GetCRLResponse) GetSize() uint64 {
 	return 0
 }
 
+// GetOCSPRequest asks for the status of a certificate of the signer's authority.
+type GetOCSPRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Serial number: the octets of the positive number, the highest first, 1 to 20.
+	Serial []byte `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	// How the client names the issuer, and so how the response has to.
+	Hash OCSPHash `protobuf:"varint,2,opt,name=hash,proto3,enum=estuary.signer.v1.OCSPHash" json:"hash,omitempty"`
+	// Nonce of the client, at most 128 octets (RFC 9654 section 2.1); empty for a response that
+	// may be kept.
+	Nonce         []byte `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOCSPRequest) Reset() {
+	*x = GetOCSPRequest{}
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOCSPRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOCSPRequest) ProtoMessage() {}
+
+func (x *GetOCSPRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOCSPRequest.ProtoReflect.Descriptor instead.
+func (*GetOCSPRequest) Descriptor() ([]byte, []int) {
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetOCSPRequest) GetSerial() []byte {
+	if x != nil {
+		return x.Serial
+	}
+	return nil
+}
+
+func (x *GetOCSPRequest) GetHash() OCSPHash {
+	if x != nil {
+		return x.Hash
+	}
+	return OCSPHash_OCSP_HASH_UNSPECIFIED
+}
+
+func (x *GetOCSPRequest) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+// GetOCSPResponse is a response.
+type GetOCSPResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// DER OCSPResponse (RFC 6960 section 4.2.1), successful, of a delegated responder whose
+	// certificate is in it.
+	ResponseDer   []byte `protobuf:"bytes,1,opt,name=response_der,json=responseDer,proto3" json:"response_der,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOCSPResponse) Reset() {
+	*x = GetOCSPResponse{}
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOCSPResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOCSPResponse) ProtoMessage() {}
+
+func (x *GetOCSPResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOCSPResponse.ProtoReflect.Descriptor instead.
+func (*GetOCSPResponse) Descriptor() ([]byte, []int) {
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetOCSPResponse) GetResponseDer() []byte {
+	if x != nil {
+		return x.ResponseDer
+	}
+	return nil
+}
+
 var File_estuary_signer_v1_authority_proto protoreflect.FileDescriptor
 
 const file_estuary_signer_v1_authority_proto_rawDesc = "" +
@@ -516,16 +682,27 @@ const file_estuary_signer_v1_authority_proto_rawDesc = "" +
 	"\vnext_update\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"nextUpdate\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\x03R\x06number\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x04R\x04size*\x95\x01\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\"o\n" +
+	"\x0eGetOCSPRequest\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\fR\x06serial\x12/\n" +
+	"\x04hash\x18\x02 \x01(\x0e2\x1b.estuary.signer.v1.OCSPHashR\x04hash\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\fR\x05nonce\"4\n" +
+	"\x0fGetOCSPResponse\x12!\n" +
+	"\fresponse_der\x18\x01 \x01(\fR\vresponseDer*\x95\x01\n" +
 	"\x11ChallengePassword\x12\"\n" +
 	"\x1eCHALLENGE_PASSWORD_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19CHALLENGE_PASSWORD_VERIFY\x10\x01\x12\x1e\n" +
 	"\x1aCHALLENGE_PASSWORD_REQUIRE\x10\x02\x12\x1d\n" +
-	"\x19CHALLENGE_PASSWORD_IGNORE\x10\x032\x90\x02\n" +
+	"\x19CHALLENGE_PASSWORD_IGNORE\x10\x03*O\n" +
+	"\bOCSPHash\x12\x19\n" +
+	"\x15OCSP_HASH_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eOCSP_HASH_SHA1\x10\x01\x12\x14\n" +
+	"\x10OCSP_HASH_SHA256\x10\x022\xe2\x02\n" +
 	"\tAuthority\x12S\n" +
 	"\bGetChain\x12\".estuary.signer.v1.GetChainRequest\x1a#.estuary.signer.v1.GetChainResponse\x12_\n" +
 	"\fListProfiles\x12&.estuary.signer.v1.ListProfilesRequest\x1a'.estuary.signer.v1.ListProfilesResponse\x12M\n" +
-	"\x06GetCRL\x12 .estuary.signer.v1.GetCRLRequest\x1a!.estuary.signer.v1.GetCRLResponseBAZ?github.com/estuary-pki/estuary/proto/estuary/signer/v1;signerv1b\x06proto3"
+	"\x06GetCRL\x12 .estuary.signer.v1.GetCRLRequest\x1a!.estuary.signer.v1.GetCRLResponse\x12P\n" +
+	"\aGetOCSP\x12!.estuary.signer.v1.GetOCSPRequest\x1a\".estuary.signer.v1.GetOCSPResponseBAZ?github.com/estuary-pki/estuary/proto/estuary/signer/v1;signerv1b\x06proto3"
 
 var (
 	file_estuary_signer_v1_authority_proto_rawDescOnce sync.Once
@@ -539,36 +716,42 @@ func file_estuary_signer_v1_authority_proto_rawDescGZIP() []byte {
 	return file_estuary_signer_v1_authority_proto_rawDescData
 }
 
-var file_estuary_signer_v1_authority_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_estuary_signer_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_estuary_signer_v1_authority_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_estuary_signer_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_estuary_signer_v1_authority_proto_goTypes = []any{
 	(ChallengePassword)(0),        // 0: estuary.signer.v1.ChallengePassword
-	(*GetChainRequest)(nil),       // 1: estuary.signer.v1.GetChainRequest
-	(*GetChainResponse)(nil),      // 2: estuary.signer.v1.GetChainResponse
-	(*ListProfilesRequest)(nil),   // 3: estuary.signer.v1.ListProfilesRequest
-	(*ListProfilesResponse)(nil),  // 4: estuary.signer.v1.ListProfilesResponse
-	(*ProfileFacts)(nil),          // 5: estuary.signer.v1.ProfileFacts
-	(*GetCRLRequest)(nil),         // 6: estuary.signer.v1.GetCRLRequest
-	(*GetCRLResponse)(nil),        // 7: estuary.signer.v1.GetCRLResponse
-	(v1.Method)(0),                // 8: estuary.assertion.v1.Method
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(OCSPHash)(0),                 // 1: estuary.signer.v1.OCSPHash
+	(*GetChainRequest)(nil),       // 2: estuary.signer.v1.GetChainRequest
+	(*GetChainResponse)(nil),      // 3: estuary.signer.v1.GetChainResponse
+	(*ListProfilesRequest)(nil),   // 4: estuary.signer.v1.ListProfilesRequest
+	(*ListProfilesResponse)(nil),  // 5: estuary.signer.v1.ListProfilesResponse
+	(*ProfileFacts)(nil),          // 6: estuary.signer.v1.ProfileFacts
+	(*GetCRLRequest)(nil),         // 7: estuary.signer.v1.GetCRLRequest
+	(*GetCRLResponse)(nil),        // 8: estuary.signer.v1.GetCRLResponse
+	(*GetOCSPRequest)(nil),        // 9: estuary.signer.v1.GetOCSPRequest
+	(*GetOCSPResponse)(nil),       // 10: estuary.signer.v1.GetOCSPResponse
+	(v1.Method)(0),                // 11: estuary.assertion.v1.Method
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_estuary_signer_v1_authority_proto_depIdxs = []int32{
-	5, // 0: estuary.signer.v1.ListProfilesResponse.profiles:type_name -> estuary.signer.v1.ProfileFacts
-	0, // 1: estuary.signer.v1.ProfileFacts.challenge_password:type_name -> estuary.signer.v1.ChallengePassword
-	8, // 2: estuary.signer.v1.ProfileFacts.methods:type_name -> estuary.assertion.v1.Method
-	9, // 3: estuary.signer.v1.GetCRLResponse.next_update:type_name -> google.protobuf.Timestamp
-	1, // 4: estuary.signer.v1.Authority.GetChain:input_type -> estuary.signer.v1.GetChainRequest
-	3, // 5: estuary.signer.v1.Authority.ListProfiles:input_type -> estuary.signer.v1.ListProfilesRequest
-	6, // 6: estuary.signer.v1.Authority.GetCRL:input_type -> estuary.signer.v1.GetCRLRequest
-	2, // 7: estuary.signer.v1.Authority.GetChain:output_type -> estuary.signer.v1.GetChainResponse
-	4, // 8: estuary.signer.v1.Authority.ListProfiles:output_type -> estuary.signer.v1.ListProfilesResponse
-	7, // 9: estuary.signer.v1.Authority.GetCRL:output_type -> estuary.signer.v1.GetCRLResponse
-	7, // [7:10] is the sub-list for method output_type
-	4, // [4:7] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	6,  // 0: estuary.signer.v1.ListProfilesResponse.profiles:type_name -> estuary.signer.v1.ProfileFacts
+	0,  // 1: estuary.signer.v1.ProfileFacts.challenge_password:type_name -> estuary.signer.v1.ChallengePassword
+	11, // 2: estuary.signer.v1.ProfileFacts.methods:type_name -> estuary.assertion.v1.Method
+	12, // 3: estuary.signer.v1.GetCRLResponse.next_update:type_name -> google.protobuf.Timestamp
+	1,  // 4: estuary.signer.v1.GetOCSPRequest.hash:type_name -> estuary.signer.v1.OCSPHash
+	2,  // 5: estuary.signer.v1.Authority.GetChain:input_type -> estuary.signer.v1.GetChainRequest
+	4,  // 6: estuary.signer.v1.Authority.ListProfiles:input_type -> estuary.signer.v1.ListProfilesRequest
+	7,  // 7: estuary.signer.v1.Authority.GetCRL:input_type -> estuary.signer.v1.GetCRLRequest
+	9,  // 8: estuary.signer.v1.Authority.GetOCSP:input_type -> estuary.signer.v1.GetOCSPRequest
+	3,  // 9: estuary.signer.v1.Authority.GetChain:output_type -> estuary.signer.v1.GetChainResponse
+	5,  // 10: estuary.signer.v1.Authority.ListProfiles:output_type -> estuary.signer.v1.ListProfilesResponse
+	8,  // 11: estuary.signer.v1.Authority.GetCRL:output_type -> estuary.signer.v1.GetCRLResponse
+	10, // 12: estuary.signer.v1.Authority.GetOCSP:output_type -> estuary.signer.v1.GetOCSPResponse
+	9,  // [9:13] is the sub-list for method output_type
+	5,  // [5:9] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_estuary_signer_v1_authority_proto_init() }
@@ -581,8 +764,8 @@ func file_estuary_signer_v1_authority_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_estuary_signer_v1_authority_proto_rawDesc), len(file_estuary_signer_v1_authority_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   7,
+			NumEnums:      2,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	Authority_GetChain_FullMethodName     = "/estuary.signer.v1.Authority/GetChain"
 	Authority_ListProfiles_FullMethodName = "/estuary.signer.v1.Authority/ListProfiles"
 	Authority_GetCRL_FullMethodName       = "/estuary.signer.v1.Authority/GetCRL"
+	Authority_GetOCSP_FullMethodName      = "/estuary.signer.v1.Authority/GetOCSP"
 )
 
 // AuthorityClient is the client API for Authority service.
@@ -40,6 +41,10 @@ type AuthorityClient interface {
 	// list can be larger than a message.
 	// Errors: Conflict (there is a newer one than that of the parts before), Unavailable.
 	GetCRL(ctx context.Context, in *GetCRLRequest, opts ...grpc.CallOption) (*GetCRLResponse, error)
+	// GetOCSP returns a signed response on the status of one certificate (RFC 6960 section 4.2).
+	// Errors: NotFound (the authority has issued none with that serial number), Malformed,
+	// Unavailable.
+	GetOCSP(ctx context.Context, in *GetOCSPRequest, opts ...grpc.CallOption) (*GetOCSPResponse, error)
 }
 
 type authorityClient struct {
@@ -80,6 +85,16 @@ func (c *authorityClient) GetCRL(ctx context.Context, in *GetCRLRequest, opts ..
 	return out, nil
 }
 
+func (c *authorityClient) GetOCSP(ctx context.Context, in *GetOCSPRequest, opts ...grpc.CallOption) (*GetOCSPResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetOCSPResponse)
+	err := c.cc.Invoke(ctx, Authority_GetOCSP_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AuthorityServer is the server API for Authority service.
 // All implementations must embed UnimplementedAuthorityServer
 // for forward compatibility.
@@ -96,6 +111,10 @@ type AuthorityServer interface {
 	// list can be larger than a message.
 	// Errors: Conflict (there is a newer one than that of the parts before), Unavailable.
 	GetCRL(context.Context, *GetCRLRequest) (*GetCRLResponse, error)
+	// GetOCSP returns a signed response on the status of one certificate (RFC 6960 section 4.2).
+	// Errors: NotFound (the authority has issued none with that serial number), Malformed,
+	// Unavailable.
+	GetOCSP(context.Context, *GetOCSPRequest) (*GetOCSPResponse, error)
 	mustEmbedUnimplementedAuthorityServer()
 }
 
@@ -114,6 +133,9 @@ func (UnimplementedAuthorityServer) ListProfiles(context.Context, *ListProfilesR
 }
 func (UnimplementedAuthorityServer) GetCRL(context.Context, *GetCRLRequest) (*GetCRLResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCRL not implemented")
+}
+func (UnimplementedAuthorityServer) GetOCSP(context.Context, *GetOCSPRequest) (*GetOCSPResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetOCSP not implemented")
 }
 func (UnimplementedAuthorityServer) mustEmbedUnimplementedAuthorityServer() {}
 func (UnimplementedAuthorityServer) testEmbeddedByValue()                   {}
@@ -190,6 +212,24 @@ func _Authority_GetCRL_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Authority_GetOCSP_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetOCSPRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServer).GetOCSP(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Authority_GetOCSP_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServer).GetOCSP(ctx, req.(*GetOCSPRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Authority_ServiceDesc is the grpc.ServiceDesc for Authority service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -208,6 +248,10 @@ var Authority_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCRL",
 			Handler:    _Authority_GetCRL_Handler,
+		},
+		{
+			MethodName: "GetOCSP",
+			Handler:    _Authority_GetOCSP_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

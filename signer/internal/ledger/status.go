@@ -1,0 +1,69 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/services/store"
+)
+
+// Status tells of an issued certificate whether it is revoked: nil where it is not. Unlike Get
+// it believes no row that does not carry its MAC: whoever can write to the database must not
+// make a revoked certificate good again.
+//
+// Errors: NotFound, Internal (the row was altered), Unavailable.
+func (l *Ledger) Status(ctx context.Context, serial string) (*Revoked, error) {
+	var r *row
+	err := l.db.Read(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+		r, err = l.load(ctx, tx, "serial = $1", serial)
+		return err
+	})
+	altered := alteredError{}
+	switch {
+	case errors.Is(err, errNoRow):
+		return nil, fault.New(fault.NotFound, "ledger.Status", "no certificate has this serial number", nil)
+	case errors.As(err, &altered):
+		return nil, fault.New(fault.Internal, "ledger.Status", "", l.alarm(ctx, altered))
+	case err != nil:
+		return nil, fault.New(fault.Unavailable, "ledger.Status", "", err)
+	case r.revokedAt.Valid:
+		return &Revoked{Serial: r.serial, At: store.Time(r.revokedAt.Int64), Reason: int(r.reason.Int64)}, nil
+	case r.state != signerv1.EntryState_ENTRY_STATE_ISSUED:
+		return nil, fault.New(fault.NotFound, "ledger.Status", "no certificate was issued with this serial number", nil)
+	}
+	return nil, nil
+}
+
+// ResponderCertificate is the certificate of a delegated OCSP responder. It is in the audit
+// alone: it is nobody's whom a validator could assert.
+type ResponderCertificate struct {
+	// Serial is its serial number, lower-case hexadecimal.
+	Serial string
+	// NotAfter is its end.
+	NotAfter time.Time
+}
+
+// BeginResponder audits that the authority's key is about to sign c.
+func (l *Ledger) BeginResponder(ctx context.Context, c ResponderCertificate) error {
+	return l.recordResponder(ctx, c, audit.Record{Event: "ocsp.responder.intent", Outcome: audit.Intent})
+}
+
+// EndResponder records how that ended: nil, or why there is none.
+func (l *Ledger) EndResponder(ctx context.Context, c ResponderCertificate, cause error) error {
+	record := audit.Record{Event: "ocsp.responder.issued", Outcome: audit.Success}
+	if cause != nil {
+		record = audit.Record{Event: "ocsp.responder.failed", Outcome: audit.Failed, Reason: cause.Error()}
+	}
+	return l.recordResponder(ctx, c, record)
+}
+
+func (l *Ledger) recordResponder(ctx context.Context, c ResponderCertificate, r audit.Record) error {
+	r.Time = l.now()
+	// Not in Serial: audit records with one are held against the ledger's entries.
+	r.Detail = map[string]string{"responder_serial": c.Serial, "not_after": c.NotAfter.UTC().Format(time.RFC3339)}
+	return l.write(ctx, func(ctx context.Context, tx *txn) error { return tx.record(ctx, r) })
+}
