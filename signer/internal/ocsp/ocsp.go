@@ -9,7 +9,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
-	_ "crypto/sha1" //nolint:gosec // how clients name an issuer (RFC 5019 section 2.1.1), not a protection
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -20,6 +19,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/estuary-pki/estuary/services/certid"
 )
 
 // MaxNonce is the longest nonce that is answered, in octets (RFC 9654 section 2.1).
@@ -47,11 +48,6 @@ var (
 	oidBasic           = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 1}
 	oidNonce           = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2}
 	oidECDSAWithSHA256 = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}
-
-	hashes = map[crypto.Hash]asn1.ObjectIdentifier{
-		crypto.SHA1:   {1, 3, 14, 3, 2, 26},
-		crypto.SHA256: {2, 16, 840, 1, 101, 3, 4, 2, 1},
-	}
 )
 
 // Tags of the choices and optional fields.
@@ -114,7 +110,7 @@ func (v Response) check() error {
 	switch {
 	case v.Serial == nil || v.Serial.Sign() <= 0:
 		return errors.New("the serial number is not positive")
-	case hashes[v.Hash] == nil:
+	case certid.Algorithms[v.Hash] == nil:
 		return fmt.Errorf("hash function %v is not used", v.Hash)
 	case len(v.Nonce) > MaxNonce:
 		return fmt.Errorf("the nonce has more than %d octets", MaxNonce)
@@ -128,7 +124,7 @@ func (v Response) check() error {
 
 // data returns the ResponseData (RFC 6960 section 4.2.1).
 func (r *Responder) data(v Response) ([]byte, error) {
-	name, key, err := issuerHashes(r.Issuer, v.Hash)
+	name, key, err := certid.Of(r.Issuer, v.Hash)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +137,7 @@ func (r *Responder) data(v Response) ([]byte, error) {
 			b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
 				b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
 					b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-						b.AddASN1ObjectIdentifier(hashes[v.Hash])
+						b.AddASN1ObjectIdentifier(certid.Algorithms[v.Hash])
 						b.AddASN1NULL()
 					})
 					b.AddASN1OctetString(name)
@@ -186,21 +182,4 @@ func (v Response) addNonce(b *cryptobyte.Builder) {
 
 func addTime(b *cryptobyte.Builder, t time.Time) {
 	b.AddASN1GeneralizedTime(t.UTC().Truncate(time.Second))
-}
-
-// issuerHashes returns how a CertID names an issuer (RFC 6960 section 4.1.1): the hash of its
-// name, and that of its public key without tag, length and unused bits.
-func issuerHashes(issuer *x509.Certificate, hash crypto.Hash) (name, key []byte, err error) {
-	var spki, algorithm cryptobyte.String
-	var bits asn1.BitString
-	input := cryptobyte.String(issuer.RawSubjectPublicKeyInfo)
-	if !input.ReadASN1(&spki, casn1.SEQUENCE) || !spki.ReadASN1(&algorithm, casn1.SEQUENCE) || !spki.ReadASN1BitString(&bits) {
-		return nil, nil, errors.New("the issuer's public key cannot be read")
-	}
-	h := hash.New()
-	h.Write(issuer.RawSubject)
-	name = h.Sum(nil)
-	h.Reset()
-	h.Write(bits.RightAlign())
-	return name, h.Sum(nil), nil
 }
