@@ -140,7 +140,13 @@ func listen(ctx context.Context, c *config.Gateway, p parts, server *accept.Serv
 
 // publishing returns the listener for everybody.
 func publishing(ctx context.Context, c *config.Gateway, p parts) (run.Part, error) {
-	server, err := publish.NewServer(publish.ServerConfig{Lists: p.lists, Authority: p.facts, Log: p.log})
+	responses, err := publish.NewResponses(publish.ResponsesConfig{
+		Signer: signerv1.NewAuthorityClient(p.signer), Authority: p.facts, Log: p.log, Metrics: p.set, Now: time.Now,
+	})
+	if err != nil {
+		return run.Part{}, err
+	}
+	server, err := publish.NewServer(publish.ServerConfig{Lists: p.lists, Responses: responses, Authority: p.facts, Log: p.log})
 	if err != nil {
 		return run.Part{}, err
 	}

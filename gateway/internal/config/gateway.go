@@ -20,7 +20,7 @@ type Gateway struct {
 	Label     []Label       `toml:"label" doc:"Labels that are served, beside the default one: the segment before the operation in a URL (RFC 7030 section 3.2.2)."`
 	Refusal   Refusal       `toml:"refusal" doc:"How refused credentials are answered."`
 	Limits    Limits        `toml:"limits" doc:"What a client may take of the gateway."`
-	Publish   Publish       `toml:"publish" doc:"Revocation list and certificate of the authority for everybody, by plain HTTP: GET /crl/NAME.crl and /ca/NAME.crt, with the signer's [ca] name."`
+	Publish   Publish       `toml:"publish" doc:"Revocation list and certificate of the authority for everybody, by plain HTTP: GET /crl/NAME.crl and /ca/NAME.crt, with the signer's [ca] name; OCSP at /ocsp."`
 	Mesh      mesh.Config   `toml:"mesh" doc:"Who the gateway is towards the other services."`
 	Validator Peer          `toml:"validator" doc:"Where credentials are checked."`
 	Signer    Peer          `toml:"signer" doc:"Where certificates are issued."`

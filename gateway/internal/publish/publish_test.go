@@ -202,7 +202,7 @@ func TestNewestIsKept(t *testing.T) {
 func TestFiles(t *testing.T) {
 	s := newSigner(t)
 	l := newLists(t, s)
-	server, err := publish.NewServer(publish.ServerConfig{Lists: l, Authority: s, Log: slog.New(slog.DiscardHandler)})
+	server, err := publish.NewServer(publish.ServerConfig{Lists: l, Responses: newResponses(t, &oracle{signer: s}), Authority: s, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,5 +283,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 	if _, err := publish.NewServer(publish.ServerConfig{}); err == nil {
 		t.Error("a server of nothing")
+	}
+	if _, err := publish.NewResponses(publish.ResponsesConfig{}); err == nil {
+		t.Error("responses of nothing")
 	}
 }

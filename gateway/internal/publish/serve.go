@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -31,18 +32,19 @@ const (
 // ServerConfig is what a Server is made of. All are required.
 type ServerConfig struct {
 	Lists     *Lists
+	Responses *Responses
 	Authority Authority
 	Log       *slog.Logger
 }
 
-// Server answers GET /crl/NAME.crl and /ca/NAME.crt by plain HTTP: who has to check a
-// certificate cannot need a certificate for that.
+// Server answers GET /crl/NAME.crl and /ca/NAME.crt, and OCSP requests at /ocsp, by plain HTTP:
+// who has to check a certificate cannot need a certificate for that.
 type Server struct{ c ServerConfig }
 
 // NewServer returns a Server.
 func NewServer(c ServerConfig) (*Server, error) {
-	if c.Lists == nil || c.Authority == nil || c.Log == nil {
-		return nil, errors.New("publishing needs lists, an authority and a log")
+	if c.Lists == nil || c.Responses == nil || c.Authority == nil || c.Log == nil {
+		return nil, errors.New("publishing needs lists, OCSP responses, an authority and a log")
 	}
 	return &Server{c: c}, nil
 }
@@ -75,6 +77,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if path := r.URL.EscapedPath(); path == ocspPath || strings.HasPrefix(path, ocspPath+"/") {
+		s.serveOCSP(w, r, strings.TrimPrefix(path, ocspPath))
+		return
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "Only GET and HEAD are answered here.", http.StatusMethodNotAllowed)
