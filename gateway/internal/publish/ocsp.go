@@ -65,7 +65,13 @@ type Responses struct {
 	mu     sync.Mutex // guards what follows
 	kept   map[keptKey]status
 	failed bool // whether the last question did
+	// trusted is the certificate of the responder that was last found to be the issuer's: one
+	// is good for days, and checking it is dearer than checking a response.
+	trusted trusted
 }
+
+// trusted is a responder's certificate and that of the issuer, DER.
+type trusted struct{ responder, issuer []byte }
 
 // keptKey is what a response without a nonce depends on.
 type keptKey struct {
@@ -188,9 +194,12 @@ func (r *Responses) ask(ctx context.Context, issuer *x509.Certificate, q questio
 	if err != nil {
 		return status{}, err
 	}
-	s, err := ocsp.ParseResponse(got.GetResponseDer(), issuer)
+	s, err := ocsp.ParseResponse(got.GetResponseDer(), nil) // by the certificate within
 	if err == nil {
 		err = check(s, q, asked)
+	}
+	if err == nil {
+		err = r.delegated(s.Certificate, issuer)
 	}
 	if err != nil {
 		return status{}, fault.New(fault.Unavailable, "publish.Answer", "", fmt.Errorf("verifying the signer's OCSP response: %w", err))
@@ -209,6 +218,24 @@ func check(s *ocsp.Response, q question, now time.Time) error {
 	case now.After(c.NotAfter) || now.Add(skew).Before(c.NotBefore) || s.ThisUpdate.After(now.Add(skew)) || !s.NextUpdate.After(now):
 		return fmt.Errorf("it is not of this time: %s to %s", s.ThisUpdate, s.NextUpdate)
 	}
+	return nil
+}
+
+// delegated tells what is wrong with the signature of a responder's certificate.
+func (r *Responses) delegated(c, issuer *x509.Certificate) error {
+	now := trusted{responder: c.Raw, issuer: issuer.Raw}
+	r.mu.Lock()
+	known := r.trusted
+	r.mu.Unlock()
+	if bytes.Equal(known.responder, now.responder) && bytes.Equal(known.issuer, now.issuer) {
+		return nil
+	}
+	if err := c.CheckSignatureFrom(issuer); err != nil {
+		return fmt.Errorf("its responder's certificate is not the authority's: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trusted = now
 	return nil
 }
 

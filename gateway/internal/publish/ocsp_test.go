@@ -44,7 +44,7 @@ type oracle struct {
 	other []byte               // in place of a response
 }
 
-func newOracle(t *testing.T, edit func(*x509.Certificate)) *oracle {
+func newOracle(t testing.TB, edit func(*x509.Certificate)) *oracle {
 	t.Helper()
 	o := &oracle{signer: newSigner(t)}
 	var err error
@@ -104,7 +104,7 @@ func (o *oracle) GetOCSP(_ context.Context, r *signerv1.GetOCSPRequest, _ ...grp
 	return &signerv1.GetOCSPResponse{ResponseDer: der}, err
 }
 
-func newResponses(t *testing.T, o *oracle) *publish.Responses {
+func newResponses(t testing.TB, o *oracle) *publish.Responses {
 	t.Helper()
 	r, err := publish.NewResponses(publish.ResponsesConfig{
 		Signer: o, Authority: o, Log: slog.New(slog.DiscardHandler), Metrics: metrics.NewSet(), Now: time.Now,
@@ -116,7 +116,7 @@ func newResponses(t *testing.T, o *oracle) *publish.Responses {
 }
 
 // question returns a request for the certificate of o with that serial number.
-func (o *oracle) question(t *testing.T, serial int64, hash crypto.Hash) []byte {
+func (o *oracle) question(t testing.TB, serial int64, hash crypto.Hash) []byte {
 	t.Helper()
 	der, err := ocsp.CreateRequest(&x509.Certificate{SerialNumber: big.NewInt(serial)}, o.cert, &ocsp.RequestOptions{Hash: hash})
 	if err != nil {
@@ -226,13 +226,19 @@ func TestHostileSigner(t *testing.T) {
 		t.Fatal(err)
 	}
 	good.set(nil, nil)
+	known := newResponses(t, good) // and by one that trusts a responder already
+	if der, _ := known.Answer(t.Context(), good.question(t, 76, crypto.SHA1)); status(t, der, good) != "good" {
+		t.Fatal("the right responder is refused")
+	}
 	for name, der := range map[string][]byte{
 		"another authority's": foreign.GetResponseDer(), "nothing": {}, "junk": []byte("junk"), "an error": ocsp.UnauthorizedErrorResponse,
 	} {
 		good.other = der
-		answer, _ := newResponses(t, good).Answer(t.Context(), good.question(t, 77, crypto.SHA1))
-		if got := status(t, answer, good); got != "try later" {
-			t.Errorf("%s: %s", name, got)
+		for _, r := range []*publish.Responses{newResponses(t, good), known} {
+			answer, _ := r.Answer(t.Context(), good.question(t, 77, crypto.SHA1))
+			if got := status(t, answer, good); got != "try later" {
+				t.Errorf("%s: %s", name, got)
+			}
 		}
 	}
 	for name, edit := range map[string]func(*x509.Certificate){
@@ -345,12 +351,27 @@ func TestOCSPByHTTP(t *testing.T) {
 	}
 }
 
+// BenchmarkAnswer: what is kept, beside what the signer signs anew; its part is in the latter.
+func BenchmarkAnswer(b *testing.B) {
+	o := newOracle(b, nil)
+	r := newResponses(b, o)
+	plain := o.question(b, 77, crypto.SHA1)
+	for name, request := range map[string][]byte{
+		"kept": plain, "anew": withExtensions(plain, false, nonceOID, append([]byte{4, 16}, make([]byte, 16)...)),
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				r.Answer(b.Context(), request)
+			}
+		})
+	}
+}
+
 // FuzzQuestion: what is answered, another implementation reads alike.
 func FuzzQuestion(f *testing.F) {
-	t := new(testing.T)
-	o := newOracle(t, nil)
-	r := newResponses(t, o)
-	plain := o.question(t, 77, crypto.SHA1)
+	o := newOracle(f, nil)
+	r := newResponses(f, o)
+	plain := o.question(f, 77, crypto.SHA1)
 	f.Add(plain)
 	f.Add(withExtensions(plain, false, nonceOID, append([]byte{4, 16}, make([]byte, 16)...)))
 	f.Fuzz(func(t *testing.T, der []byte) {

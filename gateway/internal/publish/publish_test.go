@@ -39,7 +39,7 @@ type signer struct {
 	part  int // octets of a part
 }
 
-func newSigner(t *testing.T) *signer {
+func newSigner(t testing.TB) *signer {
 	t.Helper()
 	s := &signer{part: 100}
 	var err error
