@@ -40,6 +40,7 @@ var matrix = map[string][]string{
 	"/estuary.signer.v1.Authority/GetChain":            {"gateway", "admin"},
 	"/estuary.signer.v1.Authority/ListProfiles":        {"gateway", "admin"},
 	"/estuary.signer.v1.Authority/GetCRL":              {"gateway", "admin"},
+	"/estuary.signer.v1.Authority/GetOCSP":             {"gateway", "admin"},
 	"/estuary.signer.v1.LedgerAdmin/ListCertificates":  {"admin"},
 	"/estuary.signer.v1.LedgerAdmin/GetCertificate":    {"admin"},
 	"/estuary.signer.v1.LedgerAdmin/CountUses":         {"admin"},
