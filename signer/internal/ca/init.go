@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"time"
 
 	"github.com/estuary-pki/estuary/services/newfile"
@@ -106,9 +105,9 @@ func (o Options) root(subject []byte, private *key.File) (*x509.Certificate, err
 	if validity == 0 {
 		validity = tenYears
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 158))
+	serial, _, err := NewSerial()
 	if err != nil {
-		return nil, fmt.Errorf("drawing serial number: %w", err)
+		return nil, err
 	}
 	id, err := KeyID(private.Public())
 	if err != nil {
@@ -116,7 +115,7 @@ func (o Options) root(subject []byte, private *key.File) (*x509.Certificate, err
 	}
 	start := o.Now.UTC().Truncate(time.Second)
 	return &x509.Certificate{
-		SerialNumber: serial.SetBit(serial, 158, 1), RawSubject: subject, SignatureAlgorithm: private.Algorithm(),
+		SerialNumber: serial, RawSubject: subject, SignatureAlgorithm: private.Algorithm(),
 		NotBefore: start, NotAfter: start.Add(validity - time.Second),
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, BasicConstraintsValid: true, IsCA: true,
 		MaxPathLen: max(o.PathLen, -1), MaxPathLenZero: o.PathLen == 0, SubjectKeyId: id,

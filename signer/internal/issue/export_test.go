@@ -6,11 +6,8 @@ import (
 	"github.com/estuary-pki/estuary/services/csr"
 )
 
-// The holes through which the tests look.
-var (
-	NewSerial            = newSerial
-	SubjectPublicKeyInfo = subjectPublicKeyInfo
-)
+// SubjectPublicKeyInfo is a hole through which the tests look.
+var SubjectPublicKeyInfo = subjectPublicKeyInfo
 
 // Draft builds and judges the certificate of a template that no profile would make.
 func (i *Issuer) Draft(template *x509.Certificate, r *csr.Request) error {

@@ -21,6 +21,7 @@ import (
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/mesh"
+	"github.com/estuary-pki/estuary/signer/internal/ca"
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
 )
 
@@ -61,7 +62,7 @@ func (i *Issuer) prepare(peer string, r *signerv1.IssueRequest, record *audit.Re
 	}
 	a := verified.Message()
 	describe(a, record)
-	serial, digits, err := newSerial()
+	serial, digits, err := ca.NewSerial()
 	if err != nil {
 		return ledger.Intent{}, fault.New(fault.Internal, "issue.Prepare", "", err)
 	}

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"sync"
 	"time"
 
@@ -158,17 +157,16 @@ func (d *Delegate) make(ctx context.Context) (*Responder, error) {
 // template describes the certificate of a responder (RFC 6960 section 4.2.2.2).
 func (d *Delegate) template(public *ecdsa.PublicKey) (*x509.Certificate, error) {
 	now, issuer := d.c.Now().UTC().Truncate(time.Second), d.c.Authority.Certificate
-	serial := make([]byte, 20) // as those of other certificates: positive, of 20 octets
-	if _, err := rand.Read(serial); err != nil {
+	serial, _, err := ca.NewSerial()
+	if err != nil {
 		return nil, err
 	}
-	serial[0] = serial[0]&0x7f | 0x40
 	id, err := ca.KeyID(public)
 	if err != nil {
 		return nil, err
 	}
 	t := &x509.Certificate{
-		SerialNumber: new(big.Int).SetBytes(serial),
+		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: commonName(d.c.Authority.Name)},
 		NotBefore:    now.Add(-backdate), NotAfter: now.Add(Life),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},

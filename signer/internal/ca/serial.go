@@ -1,4 +1,4 @@
-package issue
+package ca
 
 import (
 	"crypto/rand"
@@ -9,10 +9,10 @@ import (
 // serialSize is the longest serial number that RFC 5280 section 4.1.2.2 allows, in octets.
 const serialSize = 20
 
-// newSerial returns a serial number and its 40 hexadecimal digits. Of its 160 bits the
+// NewSerial returns a serial number and its 40 hexadecimal digits. Of its 160 bits the
 // highest is 0, so that it is positive in DER, and the next is 1, so that it always has 20
 // octets and is never zero; 158 are random.
-func newSerial() (*big.Int, string, error) {
+func NewSerial() (*big.Int, string, error) {
 	b := make([]byte, serialSize)
 	if _, err := rand.Read(b); err != nil {
 		return nil, "", fmt.Errorf("drawing a serial number: %w", err)

@@ -1,11 +1,11 @@
-package issue_test
+package ca_test
 
 import (
 	"flag"
 	"math"
 	"testing"
 
-	"github.com/estuary-pki/estuary/signer/internal/issue"
+	"github.com/estuary-pki/estuary/signer/internal/ca"
 )
 
 // serials is how many TestSerials draws.
@@ -17,7 +17,7 @@ func TestSerials(t *testing.T) {
 	seen := make(map[string]bool, drawn)
 	var ones [160]int
 	for range drawn {
-		n, digits, err := issue.NewSerial()
+		n, digits, err := ca.NewSerial()
 		if err != nil {
 			t.Fatal(err)
 		}
