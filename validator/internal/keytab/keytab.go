@@ -28,8 +28,10 @@ const (
 	maxRemoved = 256
 	// maxCandidates bounds the keys that are tried on a ticket without a version.
 	maxCandidates = 8
-	// maxWaiting bounds who waits for a version that is not there yet.
-	maxWaiting = 32
+	// maxWaiting bounds who waits for a version that is not there yet. Anybody can claim one,
+	// and is counted as refused behind that: the throttle of a network ends it, before one
+	// network has taken all.
+	maxWaiting = 256
 	// waitStep is the time between two looks at the file, waitTime all of it.
 	waitStep, waitTime = 50 * time.Millisecond, time.Second
 )
