@@ -51,7 +51,7 @@ func TestGatewayDefaults(t *testing.T) {
 	if diff := cmp.Diff(want, g.Labels()); diff != "" {
 		t.Error(diff)
 	}
-	limits := accept.Limits{Connections: 4096, PerAddress: 256, Read: 5 * time.Second, Request: 20 * time.Second, Idle: 30 * time.Second}
+	limits := accept.Limits{Connections: 3072, PerAddress: 256, Read: 5 * time.Second, Request: 20 * time.Second, Idle: 30 * time.Second}
 	if diff := cmp.Diff(limits, g.Limits.Accept()); diff != "" {
 		t.Error(diff)
 	}
