@@ -180,6 +180,8 @@ func TestTokens(t *testing.T) {
 		{"in its time", answer{entries: []entry{token(map[string][]string{"ipatokenNotBefore": {past}, "ipatokenNotAfter": {future}})}}, true, false},
 		{"not yet", answer{entries: []entry{token(map[string][]string{"ipatokenNotBefore": {future}})}}, false, false},
 		{"no longer", answer{entries: []entry{token(map[string][]string{"ipatokenNotAfter": {past}})}}, false, false},
+		{"no longer, by a clock ahead", answer{entries: []entry{token(map[string][]string{"ipatokenNotAfter": {now.Add(20 * time.Second).Format(stamp)}})}}, false, false},
+		{"not yet, by a clock behind", answer{entries: []entry{token(map[string][]string{"ipatokenNotBefore": {now.Add(-20 * time.Second).Format(stamp)}})}}, false, false},
 		{"garbled", answer{entries: []entry{token(map[string][]string{"ipatokenNotAfter": {"next year"}})}}, false, false},
 		{"two ends", answer{entries: []entry{token(map[string][]string{"ipatokenNotAfter": {future, past}})}}, false, false},
 		{"disabled", answer{entries: []entry{token(map[string][]string{"ipatokenDisabled": {"TRUE"}})}}, false, false},

@@ -47,7 +47,7 @@ const severalValues = "\x00several values"
 // describe makes an Entry of what the server returned, without the managed hosts. The error is
 // ErrNotFound when the canonical principal is not of this realm, ErrAmbiguous when it is of two
 // kinds.
-func (c *Client) describe(found *ldap.Entry, matched string) (Entry, error) {
+func (c *Client) describe(found *ldap.Entry) (Entry, error) {
 	if _, err := parseDN(found.DN); err != nil {
 		return Entry{}, err
 	}
@@ -56,7 +56,7 @@ func (c *Client) describe(found *ldap.Entry, matched string) (Entry, error) {
 	if e.Kind, ok = kindOf(values(found, "objectClass")); !ok {
 		return Entry{}, ErrAmbiguous
 	}
-	if e.Principal, ok = c.canonical(matched, values(found, "krbCanonicalName")); !ok {
+	if e.Principal, ok = c.canonical(values(found, c.c.PrincipalAttribute), values(found, "krbCanonicalName")); !ok {
 		c.unreadable(found.DN, "krbCanonicalName")
 		return Entry{}, ErrNotFound
 	}

@@ -43,11 +43,11 @@ func (c *Client) Find(ctx context.Context, name string) (Entry, error) {
 
 func (c *Client) find(ctx context.Context, local string) (Entry, error) {
 	key, asked := fold(local), c.asked(local)
-	found, matched, err := c.locate(ctx, key, asked)
+	found, err := c.locate(ctx, key, asked)
 	if err != nil {
 		return Entry{}, err
 	}
-	e, err := c.describe(found, matched)
+	e, err := c.describe(found)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -59,11 +59,11 @@ func (c *Client) find(ctx context.Context, local string) (Entry, error) {
 }
 
 // locate returns the one entry that has the value, and the value as it is spelled there.
-func (c *Client) locate(ctx context.Context, key, asked string) (found *ldap.Entry, matched string, err error) {
+func (c *Client) locate(ctx context.Context, key, asked string) (*ldap.Entry, error) {
 	base, _ := c.base()
 	if base == "" {
 		if err := c.learn(ctx, key); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		base, _ = c.base()
 	}
@@ -75,24 +75,23 @@ func (c *Client) locate(ctx context.Context, key, asked string) (found *ldap.Ent
 	})
 	switch {
 	case hasCode(err, ldap.LDAPResultSizeLimitExceeded):
-		return nil, "", ErrAmbiguous
+		return nil, ErrAmbiguous
 	case err != nil:
-		return nil, "", err
+		return nil, err
 	}
 	_, suffix := c.base()
 	entries = slices.DeleteFunc(entries, func(e *ldap.Entry) bool { return provisional(e.DN, suffix) })
 	switch len(entries) {
 	case 0:
-		return nil, "", ErrNotFound
+		return nil, ErrNotFound
 	case 1:
 	default:
-		return nil, "", ErrAmbiguous
+		return nil, ErrAmbiguous
 	}
-	matched, ok := c.match(values(entries[0], attribute), asked)
-	if !ok {
-		return nil, "", ErrNotFound
+	if !c.match(values(entries[0], attribute), asked) {
+		return nil, ErrNotFound
 	}
-	return entries[0], matched, nil
+	return entries[0], nil
 }
 
 // learn has some server tell its suffix, which every new connection does.

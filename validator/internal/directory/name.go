@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -35,31 +36,30 @@ func (c *Client) asked(local string) string {
 	return local
 }
 
-// match returns the value that is the asked one, as the entry spells it. The server has
+// match tells whether one of the values is the asked one. The server has
 // compared already, by rules of its own; a looser one must not hand out another entry.
-func (c *Client) match(found []string, asked string) (string, bool) {
+func (c *Client) match(found []string, asked string) bool {
 	exact := strings.EqualFold(c.c.PrincipalAttribute, kerberosName)
-	for _, value := range found {
-		if value == asked || !exact && fold(value) == fold(asked) {
-			return value, true
-		}
-	}
-	return "", false
+	return slices.ContainsFunc(found, func(value string) bool {
+		return value == asked || !exact && fold(value) == fold(asked)
+	})
 }
 
 // canonical returns the principal without its realm: from the entry's krbCanonicalName, or,
-// where it has none or the attribute is another one, from the value that matched.
-func (c *Client) canonical(matched string, canonicalNames []string) (string, bool) {
+// where it has none or the attribute is another one, from the first of its values: whatever
+// name was asked for, an account has one.
+func (c *Client) canonical(names, canonicalNames []string) (string, bool) {
+	one := preferred(names, "")
 	if !strings.EqualFold(c.c.PrincipalAttribute, kerberosName) {
-		return localPart(matched, "")
+		return localPart(one, "")
 	}
 	if len(canonicalNames) > 1 {
 		return "", false
 	}
 	if len(canonicalNames) == 1 {
-		matched = canonicalNames[0]
+		one = canonicalNames[0]
 	}
-	local, ok := strings.CutSuffix(matched, "@"+c.c.Realm)
+	local, ok := strings.CutSuffix(one, "@"+c.c.Realm)
 	if !ok || strings.Contains(local, "@") {
 		return "", false
 	}

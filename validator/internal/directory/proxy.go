@@ -19,7 +19,7 @@ import (
 const (
 	proxyTimeout    = 15 * time.Second
 	proxyRetries    = 3
-	maxProxyTimeout = 300
+	maxProxyTimeout = 25 // a call to the validator ends before 30 s
 	maxProxyRetries = 10
 )
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
 )
@@ -54,6 +55,9 @@ func (c *Client) hasToken(ctx context.Context, u *session, e Entry) (bool, error
 	return false, nil
 }
 
+// clockSkew is by how much the directory's clock may differ from ours.
+const clockSkew = time.Minute
+
 // active tells whether an entry is a token of that owner which is good now. It looks at all
 // that the filter has asked for: what cannot be read does not count.
 func (c *Client) active(token *ldap.Entry, owner string) bool {
@@ -67,14 +71,16 @@ func (c *Client) active(token *ldap.Entry, owner string) bool {
 	if !kind || locked(values(token, "ipatokenDisabled")) {
 		return false
 	}
-	now := c.c.Now()
+	// By the directory's clock and by ours: a token of which only one of them says that it is
+	// good did not take part in the bind, perhaps.
+	early, late := c.c.Now().Add(-clockSkew), c.c.Now().Add(clockSkew)
 	if len(values(token, "ipatokenNotBefore")) != 0 {
-		if t, err := parseTime(only(token, "ipatokenNotBefore")); err != nil || now.Before(t) {
+		if t, err := parseTime(only(token, "ipatokenNotBefore")); err != nil || early.Before(t) {
 			return false
 		}
 	}
 	if len(values(token, "ipatokenNotAfter")) != 0 {
-		if t, err := parseTime(only(token, "ipatokenNotAfter")); err != nil || now.After(t) {
+		if t, err := parseTime(only(token, "ipatokenNotAfter")); err != nil || late.After(t) {
 			return false
 		}
 	}
