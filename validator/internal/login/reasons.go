@@ -22,6 +22,9 @@ const (
 	reasonOld             = "credential_replay: the code was used more than five minutes ago"
 	reasonLost            = "the code went to a back end that did not answer: the next one is needed"
 	reasonForged          = "row of a one-time code does not carry its MAC"
+	reasonMeanwhile       = "the same attempt was refused at the same moment"
+	reasonOneFailure      = "the directory locks an account at its first failure (krbPwdMaxFailure): one try could do it"
+	reasonUnasked         = "RADIUS server asked no second question, and there is an answer to one behind the separator"
 	reasonRejected        = "RADIUS server refused the password or code"
 	reasonChallenged      = "RADIUS server asks a second question (Access-Challenge), which EST cannot answer"
 )

@@ -21,14 +21,17 @@ import (
 func (l *Login) run(ctx context.Context, p plan, a Attempt, place throttle.Place) (Outcome, error) {
 	claim := &state.Claim{Binding: a.Binding}
 	out := Outcome{Account: p.account}
+	if p.subject.Limit.Max < 1 {
+		return l.refuse(out, place, reasonOneFailure), nil
+	}
 	if p.way != Password {
 		claim.IDs = l.digests(p.account, a.Password)
 	}
-	standing, proved, err := l.begin(ctx, p, claim)
+	standing, proved, waited, err := l.begin(ctx, p, claim)
 	out.Spent, out.KeepUntil = claim.IDs, claim.KeepUntil
 	if errors.Is(err, state.ErrForged) {
 		out.Alarm = reasonForged
-		return l.refuse(out, throttle.Place{}, reasonForged), nil
+		return l.refuse(out, place, reasonForged), nil
 	}
 	if err != nil {
 		return Outcome{}, err
@@ -37,14 +40,21 @@ func (l *Login) run(ctx context.Context, p plan, a Attempt, place throttle.Place
 	case state.Throttled:
 		return l.refuse(out, place, reasonThrottled), nil
 	case state.Taken:
-		return l.refuse(out, throttle.Place{}, reasonTaken), nil
+		return l.refuse(out, place, reasonTaken), nil
 	case state.Lost:
-		return l.refuse(out, throttle.Place{}, reasonLost), nil
+		return l.refuse(out, place, reasonLost), nil
 	case state.Accepted:
 		if claim.At.Sub(proved.At) > repeatFor {
-			return l.refuse(out, throttle.Place{}, reasonOld), nil
+			return l.refuse(out, place, reasonOld), nil
 		}
 		out.Proved, out.Repeated = proved, true
+		return out, nil
+	}
+	if waited {
+		// The same attempt was refused meanwhile, and this one will be. To ask again for each
+		// that waited would answer one after the other, only for accounts that there are.
+		out = l.refuse(out, place, reasonMeanwhile)
+		out.Settlement.Claim, out.Settlement.Account, out.Settlement.End = claim, &p.subject, state.Released
 		return out, nil
 	}
 	failpoint.Here(failpoint.ValidatorPending)
@@ -56,21 +66,22 @@ func (l *Login) run(ctx context.Context, p plan, a Attempt, place throttle.Place
 const lookEvery = 50 * time.Millisecond
 
 // begin claims what is to be claimed. While the same attempt is being worked on it waits: an
-// answer of its own would tell that there is such an account.
-func (l *Login) begin(ctx context.Context, p plan, c *state.Claim) (state.Standing, state.Proved, error) {
+// answer of its own would tell that there is such an account. It tells whether it has waited.
+func (l *Login) begin(ctx context.Context, p plan, c *state.Claim) (s state.Standing, proved state.Proved, waited bool, err error) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
 		c.At = l.c.Now()
 		c.LeaseUntil, c.KeepUntil = c.At.Add(p.limit+grace), c.At.Add(Keep)
-		standing, proved, err := l.c.State.Begin(ctx, c, p.subject)
-		if err != nil || standing != state.Working {
-			return standing, proved, err
+		s, proved, err = l.c.State.Begin(ctx, c, p.subject)
+		if err != nil || s != state.Working {
+			return s, proved, waited, err
 		}
+		waited = true
 		select {
 		case <-look.C:
 		case <-ctx.Done():
-			return standing, proved, unanswered(fmt.Errorf("the same attempt is being worked on: %w", ctx.Err()))
+			return s, proved, waited, unanswered(fmt.Errorf("the same attempt is being worked on: %w", ctx.Err()))
 		}
 	}
 }
@@ -161,10 +172,11 @@ func (l *Login) backEnd(ctx context.Context, p plan, password secret.Bytes) (ver
 }
 
 func (l *Login) radius(ctx context.Context, p plan, password secret.Bytes) (verdict, error) {
-	r := radius.Request{User: p.user, Password: password}
+	r, split := radius.Request{User: p.user, Password: password}, false
 	if at := bytes.LastIndex(password.Reveal(), []byte(l.c.Separator)); l.c.Separator != "" && at > 0 {
 		r.Password = secret.New(bytes.Clone(password.Reveal()[:at]))
 		r.Answer = secret.New(bytes.Clone(password.Reveal()[at+len(l.c.Separator):]))
+		split = true
 		defer r.Password.Wipe()
 		defer r.Answer.Wipe()
 	}
@@ -174,6 +186,11 @@ func (l *Login) radius(ctx context.Context, p plan, password secret.Bytes) (verd
 	}
 	switch answer.Result {
 	case radius.Accepted:
+		if split && !answer.Asked {
+			// What stands behind the separator never left: with anything there the same code
+			// would be another credential each time.
+			return verdict{refused: reasonUnasked, server: answer.Server}, nil
+		}
 		return verdict{method: assertionv1.Method_METHOD_RADIUS, indicators: []string{typeRADIUS}, server: answer.Server}, nil
 	case radius.Challenged:
 		return verdict{refused: reasonChallenged, server: answer.Server}, nil

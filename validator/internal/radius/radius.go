@@ -94,6 +94,8 @@ type Answer struct {
 	Result Result
 	// Server is the server's name; empty when none was asked.
 	Server string
+	// Asked tells that the server asked a second question, and got Request.Answer.
+	Asked bool
 }
 
 // Unknown is the error of Authenticate: nothing is known of the password.
@@ -176,7 +178,8 @@ func (c *Client) Authenticate(ctx context.Context, t Target, r Request) (Answer,
 	}
 	defer p.leave()
 	reply, err := p.ask(ctx, question{user: r.User, password: r.Password}, s)
-	if err == nil && reply.code == accessChallenge && r.Answer.Len() > 0 {
+	asked := err == nil && reply.code == accessChallenge && r.Answer.Len() > 0
+	if asked {
 		reply, err = p.ask(ctx, question{user: r.User, password: r.Answer, state: reply.state}, s)
 		if unknown := (*Unknown)(nil); errors.As(err, &unknown) {
 			unknown.Sent = true // the password, before the challenge
@@ -185,7 +188,7 @@ func (c *Client) Authenticate(ctx context.Context, t Target, r Request) (Answer,
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Result: results[reply.code], Server: p.server.Name}, nil
+	return Answer{Result: results[reply.code], Server: p.server.Name, Asked: asked}, nil
 }
 
 // admit returns a server that may be asked, with room there; it waits for that. Who would be

@@ -41,6 +41,11 @@ func KDC(l *login.Login, s *state.Store, log *slog.Logger, now func() time.Time)
 		} else {
 			record.Detail["backend"] = out.Proved.Backend
 		}
+		if out.Alarm != "" {
+			record.Detail["alarm"] = out.Alarm
+			log.LogAttrs(ctx, slog.LevelError, "a stored row was changed by somebody else",
+				slog.String("reason", out.Alarm), slog.String("request_id", id))
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 		defer cancel()
 		if err := s.Settle(ctx, out.Settlement, &record); err != nil {

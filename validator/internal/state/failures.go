@@ -100,13 +100,14 @@ func (l Limit) keepUntil(now time.Time) int64 {
 }
 
 // An attempt that nobody ended within its lease is one whose answer nobody knows: it counts
-// no more.
+// no more. One that was sent, and not answered, keeps its room for a window.
 const reserveRoom = `INSERT INTO login_failure (subject, failures, since, last_at, pending, pending_until, keep_until)
 	VALUES ($1, 0, $2, 0, 1, $6, $7)
 	ON CONFLICT (subject) DO UPDATE SET
 		failures = CASE WHEN ` + stale + ` THEN 0 ELSE login_failure.failures END,
 		pending = CASE WHEN login_failure.pending_until <= $2 THEN 0 ELSE login_failure.pending END + 1,
-		pending_until = excluded.pending_until, keep_until = excluded.keep_until
+		pending_until = CASE WHEN login_failure.pending_until > excluded.pending_until THEN login_failure.pending_until ELSE excluded.pending_until END,
+		keep_until = excluded.keep_until
 	WHERE CASE WHEN ` + stale + ` THEN 0 ELSE login_failure.failures END
 		+ CASE WHEN login_failure.pending_until <= $2 THEN 0 ELSE login_failure.pending END < $5`
 
@@ -125,6 +126,9 @@ func reserve(ctx context.Context, tx store.Tx, account Subject, c *Claim) error 
 
 const (
 	giveRoomBack = `UPDATE login_failure SET pending = pending - 1 WHERE subject = $1 AND pending > 0`
+	holdRoom     = `UPDATE login_failure SET
+		pending_until = CASE WHEN pending_until > $2 THEN pending_until ELSE $2 END,
+		keep_until = CASE WHEN keep_until > $3 THEN keep_until ELSE $3 END WHERE subject = $1 AND pending > 0`
 	countFailure = `INSERT INTO login_failure (subject, failures, since, last_at, pending, pending_until, keep_until)
 		VALUES ($1, 1, $2, $2, 0, 0, $7)
 		ON CONFLICT (subject) DO UPDATE SET
@@ -133,15 +137,31 @@ const (
 			last_at = excluded.last_at, keep_until = excluded.keep_until`
 )
 
+// settleRoom gives the room of an attempt back. One that was sent and not answered is no
+// failure, and yet the back end may have counted one: its room stays taken until that is
+// forgotten there, so that a slow back end does not let an outsider lock accounts.
+func settleRoom(ctx context.Context, tx store.Tx, t *Settlement) error {
+	if t.Claim == nil {
+		return nil
+	}
+	text, args := giveRoomBack, []any{t.Account.ID[:]}
+	if t.End == Unresolved {
+		text = holdRoom
+		args = append(args, store.Micros(t.At.Add(t.Account.Limit.Window)), t.Account.Limit.keepUntil(t.At))
+	}
+	if _, err := tx.Exec(ctx, text, args...); err != nil {
+		return fmt.Errorf("giving an attempt back: %w", err)
+	}
+	return nil
+}
+
 // settleFailures gives room back and counts what failed, the account first: every
 // transaction takes rows in the same order.
 func settleFailures(ctx context.Context, tx store.Tx, t *Settlement) error {
 	var failed []Subject
 	if t.Account != nil {
-		if t.Claim != nil {
-			if _, err := tx.Exec(ctx, giveRoomBack, t.Account.ID[:]); err != nil {
-				return fmt.Errorf("giving an attempt back: %w", err)
-			}
+		if err := settleRoom(ctx, tx, t); err != nil {
+			return err
 		}
 		if t.Failed {
 			failed = append(failed, *t.Account)

@@ -115,6 +115,9 @@ func (t *Throttle) Account(realm, principal string, policy directory.Lockout) st
 	limit := state.Limit{Max: int64(t.c.MaxFailures), Window: t.c.Interval, Gap: true}
 	if !t.c.Fixed && policy.MaxFailures > 0 {
 		limit.Max = int64(max(1, policy.MaxFailures-below))
+		if policy.MaxFailures == 1 {
+			limit.Max = 0 // not one: it would lock the account
+		}
 		limit.Window = policy.Interval + slack
 		// A directory that never forgets a failure: as long as it keeps an account locked.
 		if policy.Interval <= 0 {

@@ -44,6 +44,7 @@ func TestAccountFollowsThePolicy(t *testing.T) {
 		"no lockout":         {directory.Lockout{Interval: time.Hour}, false, 4, 70 * time.Second},
 		"strict":             {directory.Lockout{MaxFailures: 3, Interval: time.Hour}, false, 1, time.Hour + 10*time.Second},
 		"too strict for two": {directory.Lockout{MaxFailures: 2, Interval: time.Minute}, false, 1, 70 * time.Second},
+		"one locks":          {directory.Lockout{MaxFailures: 1, Interval: time.Minute}, false, 0, 70 * time.Second},
 		"never forgets":      {directory.Lockout{MaxFailures: 6, Duration: time.Hour}, false, 4, time.Hour + 10*time.Second},
 		"policy ignored":     {directory.Lockout{MaxFailures: 60, Interval: time.Second}, true, 4, 70 * time.Second},
 	} {
