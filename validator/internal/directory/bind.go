@@ -85,11 +85,7 @@ func (c *Client) Bind(ctx context.Context, e Entry, p secret.Bytes, o BindOption
 			return b, nil
 		}
 		_ = s.count(unknown.Err)
-		// One account's bind may take long for reasons of its own: a server that hangs is found
-		// by the next search.
-		if !unknown.Sent || !isLate(unknown.Err) {
-			s.blame(ctx, started, unknown.Err)
-		}
+		s.blame(ctx, started, unknown.Err)
 		if unknown.Sent || !next(ctx, unknown.Err) {
 			break
 		}

@@ -48,12 +48,6 @@ type lostError struct {
 	queued bool // while waiting for our own connections
 }
 
-// isLate tells whether the time was over.
-func isLate(err error) bool {
-	var lost *lostError
-	return errors.As(err, &lost) && lost.late
-}
-
 // Error returns the cause.
 func (e *lostError) Error() string { return e.err.Error() }
 
