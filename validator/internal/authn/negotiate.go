@@ -165,7 +165,7 @@ func (a *Authenticator) refuseNegotiate(at Negotiation, out Outcome) Outcome {
 func (a *Authenticator) spoil(r *kerberos.Request, c kerberos.Client, at Negotiation, reason string) Outcome {
 	out := Outcome{Refused: reason}
 	now := a.c.Now()
-	if reason != kerberos.ReasonSkew {
+	if c.Made.IsZero() { // not the time alone
 		return out
 	}
 	out.Identity = strings.Join(c.Components, "/") + "@" + c.Realm

@@ -57,14 +57,20 @@ type Client struct {
 }
 
 // Accept says whom the token proves, at the time at. A refusal is a reason, for the audit
-// alone. With ReasonSkew the client is whom a token of the right time would have proved.
+// alone. Where nothing but a time is wrong, the client is whom a token of the right time would
+// have proved.
 func (a *Acceptor) Accept(ctx context.Context, r *Request, at time.Time, ch Channel) (c Client, reason string) {
 	key, ticket, reason := a.open(ctx, r)
 	if reason != "" {
 		return Client{}, reason
 	}
+	// A ticket that begins later is read to its end: its token has to be remembered, or whoever
+	// saw it could use it once that time has come.
+	timing := a.checkTimes(ticket, at)
+	if timing != "" && timing != reasonEarly && timing != reasonAuthTime {
+		return Client{}, timing
+	}
 	for _, check := range []func() string{
-		func() string { return a.checkTimes(ticket, at) },
 		func() string { return a.checkClient(r, ticket) },
 		func() string { return checkAddresses(ticket.CAddr, ch.Address) },
 	} {
@@ -94,10 +100,13 @@ func (a *Acceptor) Accept(ctx context.Context, r *Request, at time.Time, ch Chan
 	switch {
 	case reason != "":
 		return Client{}, reason
-	case differ(c.Made, at) > a.c.Skew:
-		return c, ReasonSkew
+	case timing == "" && differ(c.Made, at) > a.c.Skew:
+		timing = ReasonSkew
 	}
-	return c, ""
+	if timing != "" {
+		c.Reply = nil
+	}
+	return c, timing
 }
 
 // open decrypts the ticket with the keys of the service that it is for.
@@ -165,6 +174,9 @@ func (a *Acceptor) checkClient(r *Request, t *messages.EncTicketPart) string {
 	// Either no other realm had a hand in it, or the service's own KDC vouches for those that
 	// had (RFC 4120 section 2.7).
 	case len(t.Transited.Contents) > 0 && t.Flags.At(flags.TransitedPolicyChecked) == 0:
+		return reasonTransited
+	// A login in the service's own realm crosses no other: one that did was named by a stranger.
+	case t.CRealm == r.req.Ticket.Realm && len(t.Transited.Contents) > 0:
 		return reasonTransited
 	case t.CRealm != r.req.Ticket.Realm && t.Transited.TRType > 1:
 		return reasonTransited

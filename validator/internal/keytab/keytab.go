@@ -101,10 +101,11 @@ func (k *Keytab) Check(context.Context) error { return k.bad() }
 
 func (k *Keytab) bad() error {
 	k.files.Current()
+	err := k.files.Bad() // never under mu: loaded takes mu under the lock of files
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.forgetOld() // here too: it may be long until the next ticket comes
-	return k.files.Bad()
+	return err
 }
 
 func (k *Keytab) read() ([]Entry, error) {

@@ -3,7 +3,9 @@ package keytab_test
 import (
 	"bytes"
 	"errors"
+	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -120,4 +122,38 @@ func sound(keys []secret.Bytes) error {
 		}
 	}
 	return nil
+}
+
+// TestCheckDuringRotations: readiness and tickets do not wait for each other.
+func TestCheckDuringRotations(t *testing.T) {
+	w := open(t, time.Hour, key(http, 1, 1))
+	done := make(chan struct{})
+	var busy sync.WaitGroup
+	for range 2 {
+		busy.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					_ = w.Check(t.Context())
+				}
+			}
+		})
+	}
+	rotated := make(chan struct{})
+	go func() { // ends with the rotations, or is what hangs
+		defer close(rotated)
+		for n := range byte(60) {
+			_ = os.WriteFile(w.path, write(key(http, uint32(n)+2, n)), 0o600) // the test fails without it
+			w.Keys(t.Context(), http, 0, 18)
+		}
+	}()
+	select {
+	case <-rotated:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a ticket and a check wait for each other")
+	}
+	close(done)
+	busy.Wait()
 }

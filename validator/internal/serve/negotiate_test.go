@@ -142,6 +142,28 @@ func TestTicketFromTheFuture(t *testing.T) {
 	w.mustRefuse(t, negotiate(token, newCSR(t)), "replayed: the authenticator was refused before")
 }
 
+// TestFreshTicketFromTheFuture: the same for a ticket that begins when its token is made, as a
+// new one does.
+func TestFreshTicketFromTheFuture(t *testing.T) {
+	for reason, edit := range map[string]func(*kerberostest.Token, time.Time){
+		"ticket is not valid yet": func(tok *kerberostest.Token, made time.Time) {
+			tok.Part.AuthTime, tok.Part.StartTime = time.Now().Add(-time.Hour), made
+		},
+		"ticket tells no time of login, or one to come": func(tok *kerberostest.Token, made time.Time) {
+			tok.Part.AuthTime, tok.Part.StartTime = made, time.Now().Add(-time.Hour)
+		},
+	} {
+		w := newWorld(t, options{})
+		made := time.Now().Add(skew + time.Minute)
+		tok := kerberostest.New(made)
+		edit(tok, made)
+		token := tok.GSS()
+		w.mustRefuse(t, negotiate(token, newCSR(t)), reason)
+		w.advance(skew)
+		w.mustRefuse(t, negotiate(token, newCSR(t)), "replayed: the authenticator was refused before")
+	}
+}
+
 // TestTicketAtOnce: of many who present one authenticator at the same moment, each with its
 // own key, one gets an assertion; with one key all do, of the same use.
 func TestTicketAtOnce(t *testing.T) {
