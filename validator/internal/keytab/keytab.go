@@ -28,10 +28,9 @@ const (
 	maxRemoved = 256
 	// maxCandidates bounds the keys that are tried on a ticket without a version.
 	maxCandidates = 8
-	// maxWaiting bounds who waits for a version that is not there yet. Anybody can claim one,
-	// and is counted as refused behind that: the throttle of a network ends it, before one
-	// network has taken all.
-	maxWaiting = 256
+	// maxWaiting bounds who waits for a version that is not there yet. Anybody can claim one:
+	// it is far below the streams that a gateway has to a validator.
+	maxWaiting = 32
 	// waitStep is the time between two looks at the file, waitTime all of it.
 	waitStep, waitTime = 50 * time.Millisecond, time.Second
 )
