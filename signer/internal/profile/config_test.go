@@ -20,10 +20,17 @@ func TestFacts(t *testing.T) {
 		device(func(p *profile.Profile) {
 			p.Label, p.KeyTypes, p.ChallengePassword, p.CSRAttributes = "z", []string{"p256"}, "require", []string{"1.2.840.113549.1.9.7"}
 		}),
-		device(func(p *profile.Profile) { p.KeyTypes, p.RSAMinBits, p.RSAMaxBits = []string{"rsa"}, 3072, 4096 }))
+		device(func(p *profile.Profile) { p.KeyTypes, p.RSAMinBits, p.RSAMaxBits = []string{"rsa"}, 3072, 4096 }),
+		user(func(p *profile.Profile) {
+			p.KeyTypes, p.Methods = []string{"p256"}, []string{"negotiate", "radius", "ldap-otp"}
+		}))
 	token := []assertionv1.Method{assertionv1.Method_METHOD_TOKEN}
 	want := []*signerv1.ProfileFacts{
 		{Methods: token, Label: "device", KeyTypes: []string{"rsa"}, RsaMinBits: 3072, RsaMaxBits: 4096, ChallengePassword: signerv1.ChallengePassword_CHALLENGE_PASSWORD_VERIFY},
+		{
+			Methods: []assertionv1.Method{assertionv1.Method_METHOD_LDAP_OTP, assertionv1.Method_METHOD_RADIUS, assertionv1.Method_METHOD_NEGOTIATE},
+			Label:   "user", KeyTypes: []string{"p256"}, ChallengePassword: signerv1.ChallengePassword_CHALLENGE_PASSWORD_VERIFY,
+		},
 		{Methods: token, Label: "z", KeyTypes: []string{"p256"}, ChallengePassword: signerv1.ChallengePassword_CHALLENGE_PASSWORD_REQUIRE, CsrAttributes: []string{"1.2.840.113549.1.9.7"}},
 	}
 	if diff := cmp.Diff(want, set.Facts(), protocmp.Transform()); diff != "" {
@@ -100,6 +107,15 @@ func TestBadProfiles(t *testing.T) {
 		_, err := profile.NewSet(profile.Config{Profiles: []profile.Profile{device(change)}, Authority: a.Certificate})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+	for _, oid := range []string{
+		"2.5.29.99", "2.5.4.3", "1.3.6.1.5.5.7.48.1", "1.3.6.1.5.2.2", "1.2.840.113549.1.9.14", "1.2.840.10045.2.1", "1.3.6.1.4.1.311.25.2",
+		"2.16.840.1.113730.1.1", "1.3.6.1.4.1.11129.2.4.3", "2.25.329800735698586629295641978511506172918", "1.3.6.1.4.1.99999.01", "1.3",
+	} {
+		p := device(func(p *profile.Profile) { p.IndicatorExtension = oid })
+		if _, err := profile.NewSet(profile.Config{Profiles: []profile.Profile{p}, Authority: a.Certificate}); err == nil {
+			t.Errorf("indicators under %s", oid)
 		}
 	}
 	nameless := user(func(p *profile.Profile) { p.KerberosNames, p.SAN = []string{"upn"}, "none" })

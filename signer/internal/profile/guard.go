@@ -54,17 +54,33 @@ func CheckPKINIT(profiles []Profile, report func(i int, key, format string, args
 				gain, loss := to.worth(pkinit), to.worth(l.indicators...)
 				if l.stranger {
 					loss = 0
-				} else if !sharedKinds(from, to) {
+				} else if !samePeople(from, to) {
 					continue
 				}
 				if gain > loss {
-					report(i, "max_validity", "a ticket by pkinit would be worth %s here, and %s only %s: but who logs in that way gets a certificate for PKINIT "+
-						"under the label %q (ext_key_usage), and by that a ticket by pkinit. Bound pkinit to that here, or have %q demand require_indicators = [\"pkinit\"]",
-						lifetime(gain), l.name, lifetime(loss), from.Label, from.Label)
+					key, advice := advise(from, to, loss)
+					report(i, key, "a ticket by pkinit would be worth %s here, and %s only %s: but who logs in that way gets a certificate for PKINIT "+
+						"under the label %q (ext_key_usage), and by that a ticket by pkinit. %s", lifetime(gain), l.name, lifetime(loss), from.Label, advice)
 				}
 			}
 		}
 	}
+}
+
+// advise says what to do about a login that is worth loss under to, and by which key of to.
+func advise(from, to *rule, loss time.Duration) (key, advice string) {
+	switch {
+	case loss > 0:
+		key, advice = "max_validity", fmt.Sprintf("Bound pkinit to %s here", lifetime(loss))
+	case len(to.RequireIndicators) > 0:
+		key, advice = "require_indicators", "Take pkinit out of these"
+	default:
+		key, advice = "require_indicators", "Demand other indicators than pkinit here"
+	}
+	if slices.Contains(from.methods, assertionv1.Method_METHOD_NEGOTIATE) {
+		return key, advice + fmt.Sprintf(", or have %q demand require_indicators = [\"pkinit\"]", from.Label)
+	}
+	return key, advice + fmt.Sprintf(", or take that purpose from %q", from.Label)
 }
 
 func lifetime(d time.Duration) string {
@@ -106,8 +122,11 @@ func (r *rule) worth(indicators ...string) time.Duration {
 	return r.length(indicators)
 }
 
-func sharedKinds(a, b *rule) bool {
-	return slices.ContainsFunc(a.kinds, func(k assertionv1.IdentityKind) bool { return slices.Contains(b.kinds, k) })
+// samePeople tells whether somebody may enrol under both. A profile without realms is for
+// those of every realm.
+func samePeople(a, b *rule) bool {
+	return slices.ContainsFunc(a.kinds, func(k assertionv1.IdentityKind) bool { return slices.Contains(b.kinds, k) }) &&
+		(len(a.Realms) == 0 || len(b.Realms) == 0 || overlap(a.Realms, b.Realms))
 }
 
 // problemsOf is CheckPKINIT for those who want errors.

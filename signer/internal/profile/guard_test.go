@@ -22,6 +22,7 @@ func TestPKINITGuard(t *testing.T) {
 		return func(p *profile.Profile) { p.ExtKeyUsage, p.KeyUsage = words, []string{"digitalSignature"} }
 	}
 	kinds := func(words ...string) change { return func(p *profile.Profile) { p.IdentityKinds = words } }
+	realms := func(words ...string) change { return func(p *profile.Profile) { p.Realms = words } }
 	valid := func(p *profile.Profile) { p.Validity = 10 * hour }
 	forPKINIT := usage("clientAuth", "pkinitClient")
 	for name, c := range map[string]struct {
@@ -58,10 +59,42 @@ func TestPKINITGuard(t *testing.T) {
 		"a ticket of less": {
 			[]change{methods("negotiate"), forPKINIT}, []change{bound(map[string]config.Duration{"hardened": hour})}, "hardened only 1h",
 		},
-		"other kinds":           {[]change{methods("ldap-otp"), kinds("host"), forPKINIT}, []change{bound(map[string]config.Duration{"otp": hour})}, ""},
-		"a token is nobody's":   {[]change{methods("token"), kinds("device"), forPKINIT}, nil, "an enrolment token only nothing"},
-		"no tickets are taken":  {[]change{methods("ldap-otp"), forPKINIT}, []change{methods("ldap-otp"), bound(map[string]config.Duration{"otp": hour})}, ""},
-		"pkinit is not taken":   {[]change{methods("ldap-otp"), forPKINIT}, []change{require("otp")}, ""},
+		"other kinds":          {[]change{methods("ldap-otp"), kinds("host"), forPKINIT}, []change{bound(map[string]config.Duration{"otp": hour})}, ""},
+		"a token is nobody's":  {[]change{methods("token"), kinds("device"), forPKINIT}, nil, "an enrolment token only nothing"},
+		"no tickets are taken": {[]change{methods("ldap-otp"), forPKINIT}, []change{methods("ldap-otp"), bound(map[string]config.Duration{"otp": hour})}, ""},
+		"pkinit is not taken":  {[]change{methods("ldap-otp"), forPKINIT}, []change{require("otp")}, ""},
+		"other realms": {
+			[]change{methods("ldap-otp"), realms("A"), forPKINIT}, []change{realms("B"), bound(map[string]config.Duration{"otp": hour})}, "",
+		},
+		"a realm in common": {
+			[]change{methods("ldap-otp"), realms("A", "B"), forPKINIT}, []change{realms("B", "C"), bound(map[string]config.Duration{"otp": hour})}, "1.max_validity: a ticket by pkinit would be worth 10h here, and otp only 1h",
+		},
+		"one for every realm": {
+			[]change{methods("ldap-otp"), forPKINIT}, []change{realms("B"), bound(map[string]config.Duration{"otp": hour})}, "otp only 1h",
+		},
+		"the other for every realm": {
+			[]change{methods("ldap-otp"), realms("B"), forPKINIT}, []change{bound(map[string]config.Duration{"otp": hour})}, "otp only 1h",
+		},
+		"a token is of no realm": {
+			[]change{methods("token"), kinds("device"), realms("A"), forPKINIT}, []change{realms("B")}, `1.require_indicators: a ticket by pkinit would be worth 10h here, and an enrolment token only nothing`,
+		},
+		"tokens beside tickets without pkinit": {[]change{methods("token"), kinds("device"), forPKINIT}, []change{require("otp", "hardened")}, ""},
+		"idp":                                  {[]change{methods("negotiate"), require("idp", "pkinit"), forPKINIT}, []change{bound(map[string]config.Duration{"idp": hour})}, "idp only 1h"},
+		"passkey":                              {[]change{methods("negotiate"), require("passkey", "pkinit"), forPKINIT}, []change{bound(map[string]config.Duration{"passkey": 2 * hour, "pkinit": 2 * hour})}, ""},
+		"pkinit begets pkinit": {
+			[]change{methods("negotiate"), require("pkinit"), forPKINIT}, []change{bound(map[string]config.Duration{"none": hour, "otp": hour, "radius": hour})}, "",
+		},
+		"what to bound": {
+			[]change{methods("negotiate"), require("otp"), forPKINIT},
+			[]change{bound(map[string]config.Duration{"otp": 4 * hour})},
+			`Bound pkinit to 4h here, or have "from" demand require_indicators = ["pkinit"]`,
+		},
+		"what to demand": {
+			[]change{methods("radius"), forPKINIT},
+			[]change{require("otp", "pkinit")},
+			`radius only nothing: but who logs in that way gets a certificate for PKINIT under the label "from" (ext_key_usage), and by that a ticket by pkinit. Take pkinit out of these, or take that purpose from "from"`,
+		},
+		"where to demand":       {[]change{methods("radius"), forPKINIT}, []change{require("pkinit")}, "1.require_indicators: "},
 		"several bounds of otp": {[]change{methods("ldap-otp"), forPKINIT}, []change{bound(map[string]config.Duration{"otp": hour, "none": hour})}, "otp only 1h"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,5 +116,31 @@ func TestPKINITGuard(t *testing.T) {
 				t.Errorf("at the start: %v", err)
 			}
 		})
+	}
+}
+
+// TestPKINITGuardOfOne: a profile that takes its own tickets again is held to the same.
+func TestPKINITGuardOfOne(t *testing.T) {
+	const hour = config.Duration(time.Hour)
+	for name, c := range map[string]struct {
+		methods []string
+		bounds  map[string]config.Duration
+		good    bool
+	}{
+		"all alike":        {[]string{"negotiate", "ldap-otp"}, nil, true},
+		"otp less":         {[]string{"negotiate", "ldap-otp"}, map[string]config.Duration{"otp": hour}, false},
+		"both less":        {[]string{"negotiate", "ldap-otp"}, map[string]config.Duration{"otp": hour, "pkinit": hour}, true},
+		"the weakest less": {[]string{"negotiate"}, map[string]config.Duration{"none": hour}, false},
+		"pkinit the least": {[]string{"negotiate"}, map[string]config.Duration{"none": hour, "pkinit": hour}, true},
+		"no tickets":       {[]string{"ldap-otp"}, map[string]config.Duration{"otp": hour}, true},
+	} {
+		p := user(func(p *profile.Profile) {
+			p.Methods, p.MaxValidity, p.ExtKeyUsage = c.methods, c.bounds, []string{"clientAuth", "pkinitClient"}
+		})
+		good := true
+		profile.CheckPKINIT([]profile.Profile{p}, func(int, string, string, ...any) { good = false })
+		if good != c.good {
+			t.Errorf("%s: good is %v", name, good)
+		}
 	}
 }

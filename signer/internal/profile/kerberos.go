@@ -6,7 +6,6 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 
@@ -30,10 +29,12 @@ const (
 
 var kerberosNames = map[string]string{krb5Name: "1.3.6.1.5.2.2", upnName: "1.3.6.1.4.1.311.20.2.3"}
 
-// Tags that cryptobyte has no names for.
+// Tags that cryptobyte has no names for: a string, and two choices of GeneralName (RFC 5280
+// section 4.2.1.6).
 const (
 	tagGeneralString = casn1.Tag(27)
 	otherName        = 0
+	rfc822Name       = 1
 )
 
 func explicit(n uint8) casn1.Tag { return casn1.Tag(n).ContextSpecific().Constructed() }
@@ -65,10 +66,12 @@ func (r *rule) kerberosNamesOf(id *assertionv1.Identity) ([]string, error) {
 		return nil, nil
 	}
 	principal, realm := id.GetPrincipal(), id.GetRealm()
+	components := strings.Split(principal, "/")
 	// Text with an '@' of its own, or escaped, is read in different ways (RFC 1964 section
 	// 2.1.1), and KDCs compare octets of ASCII.
-	if strings.ContainsAny(principal, `@\`) || strings.ContainsFunc(principal+realm, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
-		return nil, forbid("the principal cannot stand in a certificate as a Kerberos name: it is not plain ASCII, or has an @ or a backslash")
+	if strings.ContainsAny(principal+realm, `@\`) || slices.Contains(components, "") ||
+		strings.ContainsFunc(principal+realm, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+		return nil, forbid("the principal cannot stand in a certificate as a Kerberos name: it is not plain ASCII, has an @ or a backslash, or an empty component")
 	}
 	var names []string
 	for _, word := range r.KerberosNames {
@@ -76,7 +79,7 @@ func (r *rule) kerberosNamesOf(id *assertionv1.Identity) ([]string, error) {
 		if word == upnName {
 			b.AddASN1(casn1.UTF8String, text(principal+"@"+realm))
 		} else {
-			addKRB5PrincipalName(&b, strings.Split(principal, "/"), realm)
+			addKRB5PrincipalName(&b, components, realm)
 		}
 		der, err := b.Bytes()
 		if err != nil {
@@ -113,29 +116,24 @@ func addKRB5PrincipalName(b *cryptobyte.Builder, components []string, realm stri
 }
 
 // setOtherNames writes the extension with all alternative names where crypto/x509 cannot,
-// because there are other names among them. Those come last, behind the order that crypto/x509
-// has for its own.
+// because there are other names among them. Only users have such, and mail addresses beside
+// them; those come first, as crypto/x509 has them.
 func setOtherNames(t *x509.Certificate, names []csr.Name) error {
 	if !slices.ContainsFunc(names, func(n csr.Name) bool { return n.Type == csr.Other }) {
 		return nil
 	}
 	var b cryptobyte.Builder
 	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		for _, name := range t.DNSNames {
-			b.AddASN1(casn1.Tag(2).ContextSpecific(), text(name))
-		}
-		for _, name := range t.EmailAddresses {
-			b.AddASN1(casn1.Tag(1).ContextSpecific(), text(name))
-		}
-		for _, ip := range t.IPAddresses {
-			b.AddASN1(casn1.Tag(7).ContextSpecific(), text(string(octets(ip))))
-		}
-		for _, uri := range t.URIs {
-			b.AddASN1(casn1.Tag(6).ContextSpecific(), text(uri.String()))
+		for _, address := range t.EmailAddresses {
+			b.AddASN1(casn1.Tag(rfc822Name).ContextSpecific(), text(address))
 		}
 		for _, name := range names {
-			if name.Type == csr.Other {
+			switch name.Type {
+			case csr.Email:
+			case csr.Other:
 				addOtherName(b, name.Value)
+			default: // nothing may get lost
+				b.SetError(fmt.Errorf("%s stands beside other names", name))
 			}
 		}
 	})
@@ -147,13 +145,6 @@ func setOtherNames(t *x509.Certificate, names []csr.Name) error {
 		Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: dn.IsEmpty(t.RawSubject), Value: der,
 	})
 	return nil
-}
-
-func octets(ip net.IP) []byte {
-	if v4 := ip.To4(); v4 != nil {
-		return v4
-	}
-	return ip
 }
 
 // addOtherName adds a name whose value is "OID:hexadecimal DER".
@@ -175,6 +166,12 @@ func addOtherName(b *cryptobyte.Builder, value string) {
 	})
 }
 
+// foreignArcs are those that others give a meaning in certificates: X.500, the IETF's PKIX and
+// Kerberos, RSA's PKCS, ANSI X9.62, Microsoft, Netscape, Certificate Transparency.
+var foreignArcs = []string{
+	"2.5", "1.3.6.1.5", "1.2.840.113549", "1.2.840.10045", "1.3.6.1.4.1.311", "2.16.840.1.113730", "1.3.6.1.4.1.11129.2.4",
+}
+
 // compileIndicatorExtension: an object identifier that nobody else gives a meaning.
 func (r *rule) compileIndicatorExtension(add add) {
 	if r.IndicatorExtension == "" {
@@ -185,15 +182,16 @@ func (r *rule) compileIndicatorExtension(add add) {
 		add("indicator_extension", "%s", err)
 		return
 	}
-	for _, arc := range []string{"2.5.29.", "1.3.6.1.5.5.7.", "1.2.840.113549."} {
-		if strings.HasPrefix(r.IndicatorExtension+".", arc) {
+	for _, arc := range foreignArcs {
+		// Nor what such an arc is below of: 1.3 is not the operator's.
+		if strings.HasPrefix(r.IndicatorExtension+".", arc+".") || strings.HasPrefix(arc+".", r.IndicatorExtension+".") {
 			add("indicator_extension", "%s belongs to others: take one below your organisation's own number (1.3.6.1.4.1.…)", oid)
 		}
 	}
 	r.indicatorExtension = oid
 }
 
-// setIndicators writes the authentication indicators, as RFC 8129 section 4 encodes them, into
+// setIndicators writes the authentication indicators, as RFC 8129 section 3 encodes them, into
 // the extension that the profile names; nothing where there are none.
 func (r *rule) setIndicators(t *x509.Certificate, a *assertionv1.Assertion) error {
 	found := slices.Compact(slices.Sorted(slices.Values(a.GetAuthentication().GetIndicators())))

@@ -16,9 +16,10 @@ import (
 const oidSubjectAltName = "2.5.29.17"
 
 // entitled returns the names that an identity may have in a certificate, in canonical form
-// and in the order of the assertion, each once.
+// and in the order of the assertion, each once. Other names log people in: there are none but
+// those that are made here of a user's principal, whatever a token allows.
 func (r *rule) entitled(a *assertionv1.Assertion) ([]csr.Name, error) {
-	var texts []string
+	var texts, kerberos []string
 	id := a.GetIdentity()
 	switch id.GetKind() {
 	case assertionv1.IdentityKind_IDENTITY_KIND_DEVICE:
@@ -30,8 +31,8 @@ func (r *rule) entitled(a *assertionv1.Assertion) ([]csr.Name, error) {
 		}
 		texts = prefixed("dns:", append([]string{host}, id.GetManagedHosts()...))
 	case assertionv1.IdentityKind_IDENTITY_KIND_USER:
-		kerberos, err := r.kerberosNamesOf(id)
-		if err != nil {
+		var err error
+		if kerberos, err = r.kerberosNamesOf(id); err != nil {
 			return nil, err
 		}
 		texts = append(prefixed("email:", id.GetMail()), kerberos...)
@@ -39,8 +40,13 @@ func (r *rule) entitled(a *assertionv1.Assertion) ([]csr.Name, error) {
 	var names []csr.Name
 	for _, text := range texts {
 		name, err := csr.ParseName(text)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, forbid("a name of the identity cannot stand in a certificate: %s", err)
+		case name.Type == csr.Other && !slices.Contains(kerberos, text):
+			return nil, forbid("names of type other are not issued but for users")
+		case name.Wildcard() && id.GetKind() != assertionv1.IdentityKind_IDENTITY_KIND_DEVICE:
+			return nil, forbid("%s is not the name of a host", short(name.Value))
 		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)

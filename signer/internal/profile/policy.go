@@ -29,7 +29,7 @@ func (s *Set) allow(a *assertionv1.Assertion, request *csr.Request) (*rule, erro
 		return nil, forbid("this way of authentication is not accepted under this label")
 	case len(r.RequireIndicators) > 0 && !overlap(r.RequireIndicators, proof.GetIndicators()):
 		return nil, forbid("this label demands a stronger authentication")
-	case r.MaxLoginAge > 0 && proof.GetLoginTime() != nil &&
+	case r.MaxLoginAge > 0 && proof.GetMethod() == assertionv1.Method_METHOD_NEGOTIATE &&
 		proof.GetVerifiedAt().AsTime().Sub(proof.GetLoginTime().AsTime()) > time.Duration(r.MaxLoginAge):
 		return nil, forbid("the login is longer ago than this label allows (%s): log in again (kinit)", r.MaxLoginAge)
 	case len(r.RequireGroups) > 0 && !overlap(r.RequireGroups, id.GetGroups()):

@@ -32,7 +32,7 @@ type Profile struct {
 
 	PrincipalMapping  map[string]string `toml:"principal_mapping" doc:"Subject (RFC 4514, without placeholders) by principal, which is written with its realm and compared to the letter: \"alice@EXAMPLE.COM\"."`
 	Unmapped          string            `toml:"unmapped" doc:"What becomes of a principal that is not in principal_mapping: template (it gets subject) or refuse."`
-	KerberosNames     []string          `toml:"kerberos_names" doc:"Forms of a user's Kerberos principal that are among its alternative names: krb5 (id-pkinit-san, RFC 4556), upn (of Windows). Whoever logs in by certificates trusts this authority with such names."`
+	KerberosNames     []string          `toml:"kerberos_names" doc:"Forms of a user's Kerberos principal that are among its alternative names: krb5 (id-pkinit-san, RFC 4556), upn (of Windows). Who has a principal that is not plain ASCII, or with an @ or a backslash, gets no certificate then. Whoever logs in by certificates trusts this authority with such names."`
 	SAN               string            `toml:"san" doc:"Which of the names that the identity is entitled to become alternative names: identity (all), requested (those in the request), none. A device is entitled to the names of its token, a host to its own name and those it manages, a service to its host's and those it manages, a user to the mail addresses and kerberos_names."`
 	CSRNames          string            `toml:"csr_names" doc:"What to do about alternative names in a request that may not be in the certificate: refuse the request, or drop the names."`
 	CSRSubject        string            `toml:"csr_subject" doc:"What to do about the subject of a request: match (has to be empty or the one of the certificate) or ignore."`
