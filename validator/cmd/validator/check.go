@@ -14,7 +14,6 @@ import (
 	"github.com/estuary-pki/estuary/services/command"
 	common "github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/run"
-	"github.com/estuary-pki/estuary/validator/internal/authn"
 	"github.com/estuary-pki/estuary/validator/internal/config"
 	"github.com/estuary-pki/estuary/validator/internal/directory"
 	"github.com/estuary-pki/estuary/validator/internal/login"
@@ -123,7 +122,7 @@ func describe(ctx context.Context, out *strings.Builder, c *config.Config, clien
 		if l.Negotiate {
 			line("label "+l.Name, "a ticket")
 		}
-		if l.Basic == authn.BasicToken || l.Basic == authn.BasicNone {
+		if !l.Basic.Directory() {
 			continue
 		}
 		way, reason := login.Decide(login.Facts{

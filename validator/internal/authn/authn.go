@@ -35,13 +35,15 @@ const (
 	// BasicTokenThenDirectory is a token where it has the form of one, and otherwise a
 	// directory account's password with a one-time code.
 	BasicTokenThenDirectory Basic = "token-then-directory"
+	// BasicNone is nothing: the label takes other kinds of credentials alone.
+	BasicNone Basic = "none"
 )
-
-// BasicNone is nothing: the label takes other kinds of credentials alone.
-const BasicNone Basic = "none"
 
 // Basics is every Basic.
 var Basics = []Basic{BasicToken, BasicDirectory, BasicTokenThenDirectory, BasicNone}
+
+// Directory tells whether it may be a directory account's password.
+func (b Basic) Directory() bool { return b == BasicDirectory || b == BasicTokenThenDirectory }
 
 // DirectoryCheck says whether who has an enrolment token or a Kerberos ticket has to be an
 // account of the directory too, so that one that has left gets no certificate any more.
@@ -85,12 +87,15 @@ const (
 type Attempt struct {
 	// Label is the EST label.
 	Label string
-	// Token68 is what stood behind the scheme Basic. It is wiped when the attempt ends.
+	// Token68 is what stood behind the scheme. It is wiped when the attempt ends.
 	Token68 secret.Bytes
 	// SPKISHA256 is the hash over the public key of the certificate request.
 	SPKISHA256 [sha256.Size]byte
 	// ClientAddress is the client's address, without port.
 	ClientAddress string
+	// ServerEndPoint is the hash over the gateway's certificate (RFC 5929 section 4.1), which
+	// channel bindings of Negotiate are held against.
+	ServerEndPoint []byte
 }
 
 // Proof is what an accepted credential proved, as it stands in an assertion.
@@ -179,7 +184,7 @@ func New(c Config) (*Authenticator, error) {
 			return nil, fmt.Errorf("label %s: unknown rule for Basic %q", label, string(rule.Basic))
 		case !slices.Contains(Checks, rule.Check):
 			return nil, fmt.Errorf("label %s: unknown check %q", label, string(rule.Check))
-		case c.Login == nil && (rule.Basic == BasicDirectory || rule.Basic == BasicTokenThenDirectory || rule.Check != CheckNone):
+		case c.Login == nil && (rule.Basic.Directory() || rule.Check != CheckNone):
 			return nil, fmt.Errorf("label %s needs a directory", label)
 		}
 	}

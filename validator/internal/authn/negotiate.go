@@ -44,17 +44,9 @@ const (
 	alarmForged    = "the record of a used authenticator was changed"
 )
 
-// Negotiation is one attempt of one client by HTTP Negotiate.
-type Negotiation struct {
-	// Attempt is the attempt; its Token68 is what stood behind the scheme Negotiate.
-	Attempt
-	// ServerEndPoint is the hash over the gateway's certificate (RFC 5929 section 4.1).
-	ServerEndPoint []byte
-}
-
 // ScreenNegotiate refuses what Negotiate would refuse by its form and label alone. An
 // Outcome that refuses nothing says nothing else. Errors are those of Basic.
-func (a *Authenticator) ScreenNegotiate(ctx context.Context, at Negotiation) (Outcome, error) {
+func (a *Authenticator) ScreenNegotiate(ctx context.Context, at Attempt) (Outcome, error) {
 	_, _, out, err := a.read(ctx, at)
 	if err == nil && out.Refused != "" {
 		err = a.c.Throttle.Admit(ctx, a.c.Throttle.Place(at.ClientAddress), a.c.Now())
@@ -65,7 +57,7 @@ func (a *Authenticator) ScreenNegotiate(ctx context.Context, at Negotiation) (Ou
 // Negotiate says who offers this credential by HTTP Negotiate (RFC 4559). A refused one is an
 // Outcome, and so is one that asks the client for another token. Errors are those of Basic.
 // The caller wipes Token68.
-func (a *Authenticator) Negotiate(ctx context.Context, at Negotiation) (Outcome, error) {
+func (a *Authenticator) Negotiate(ctx context.Context, at Attempt) (Outcome, error) {
 	request, rule, out, err := a.read(ctx, at)
 	if err != nil || out.Refused != "" {
 		return out, err
@@ -115,7 +107,7 @@ func replayed(standing state.Standing, first, now time.Time) string {
 }
 
 // read returns what stands in a credential, where that may be good under the label.
-func (a *Authenticator) read(ctx context.Context, at Negotiation) (r *kerberos.Request, rule Rule, out Outcome, err error) {
+func (a *Authenticator) read(ctx context.Context, at Attempt) (r *kerberos.Request, rule Rule, out Outcome, err error) {
 	const op = "authn.read"
 	rule, ok := a.c.Labels[at.Label]
 	switch {
@@ -154,7 +146,7 @@ func decodeNegotiate(token68 secret.Bytes) (token []byte, reason string) {
 }
 
 // refuseNegotiate completes a refusal, and counts it for where it came from.
-func (a *Authenticator) refuseNegotiate(at Negotiation, out Outcome) Outcome {
+func (a *Authenticator) refuseNegotiate(at Attempt, out Outcome) Outcome {
 	out.Method = methodNegotiate
 	out.Settlement = state.Settlement{At: a.c.Now(), Others: a.c.Throttle.Place(at.ClientAddress).Subjects}
 	return out
@@ -162,7 +154,7 @@ func (a *Authenticator) refuseNegotiate(at Negotiation, out Outcome) Outcome {
 
 // spoil returns the outcome for a token that was refused. One that was made in time to come
 // is remembered, or whoever saw it could use it once its time has come.
-func (a *Authenticator) spoil(r *kerberos.Request, c kerberos.Client, at Negotiation, reason string) Outcome {
+func (a *Authenticator) spoil(r *kerberos.Request, c kerberos.Client, at Attempt, reason string) Outcome {
 	out := Outcome{Refused: reason}
 	now := a.c.Now()
 	if c.Made.IsZero() { // not the time alone
@@ -192,7 +184,7 @@ type accepted struct {
 }
 
 // prove returns the outcome for a good ticket, unless the directory knows better.
-func (a *Authenticator) prove(ctx context.Context, rule Rule, t accepted, at Negotiation) (Outcome, error) {
+func (a *Authenticator) prove(ctx context.Context, rule Rule, t accepted, at Attempt) (Outcome, error) {
 	principal := strings.Join(t.client.Components, "/")
 	out := Outcome{Method: methodNegotiate, Repeated: t.repeated, Identity: principal + "@" + t.client.Realm}
 	id := &assertionv1.Identity{Kind: kindOf(t.client.Components), Realm: t.client.Realm, Principal: principal}
@@ -238,17 +230,15 @@ func (a *Authenticator) account(ctx context.Context, rule Rule, principal, realm
 	if realm != a.c.Login.Realm() {
 		return nil, reasonForeign, nil
 	}
-	account, reason, err := a.c.Login.Account(ctx, principal)
+	account, reason, err := a.lookUp(ctx, rule, principal)
 	switch {
-	case errors.Is(err, fault.Unavailable) && rule.Check == CheckIfReachable:
-		return nil, "", nil
-	case err != nil:
-		return nil, "", err
+	case err != nil || account == nil:
+		return nil, reason, err
 	// To Kerberos the same name in other letters is another name. An alias is none of that.
-	case reason == "" && account.Principal != principal && strings.EqualFold(account.Principal, principal):
+	case account.Principal != principal && strings.EqualFold(account.Principal, principal):
 		return nil, reasonSpelling, nil
 	}
-	return identityOf(account), reason, nil
+	return identityOf(*account), "", nil
 }
 
 // kindOf tells what a principal is by its form: a user's has one component, a host's and a

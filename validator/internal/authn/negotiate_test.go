@@ -43,9 +43,9 @@ func (o *office) present(t *testing.T, label, realm string, name ...string) (aut
 	tok := kerberostest.New(time.Now())
 	tok.Part.CRealm, tok.Auth.CRealm = realm, realm
 	tok.Part.CName.NameString, tok.Auth.CName.NameString = name, name
-	out, err := o.Negotiate(t.Context(), authn.Negotiation{Attempt: authn.Attempt{
+	out, err := o.Negotiate(t.Context(), authn.Attempt{
 		Label: label, Token68: secret.New([]byte(tok.Header())), SPKISHA256: [32]byte(bytes.Repeat([]byte{9}, 32)), ClientAddress: "192.0.2.7",
-	}})
+	})
 	if err == nil && out.Use != nil {
 		err = o.state.Use(t.Context(), *out.Use, out.Settlement, audit.Record{Time: time.Now(), Event: "credential.accepted", Outcome: audit.Success})
 	}
@@ -127,7 +127,7 @@ func TestNewNeedsAllForTickets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := authn.Negotiation{Attempt: authn.Attempt{Label: "t", Token68: secret.New([]byte("YII=")), ClientAddress: "192.0.2.7"}}
+	at := authn.Attempt{Label: "t", Token68: secret.New([]byte("YII=")), ClientAddress: "192.0.2.7"}
 	if _, err := off.Negotiate(t.Context(), at); !errors.Is(err, fault.Forbidden) {
 		t.Errorf("tickets switched off: %v", err)
 	}

@@ -46,7 +46,7 @@ func (a *Authenticator) token(ctx context.Context, rule Rule, up userPass, at At
 		out.Identity = v.Token.ClientID + "@" + a.c.Realm
 	}
 	if out.Refused == "" && rule.Check != CheckNone {
-		if out.Refused, err = a.standing(ctx, rule, v.Token.ClientID); err != nil {
+		if _, out.Refused, err = a.lookUp(ctx, rule, v.Token.ClientID); err != nil {
 			return Outcome{}, err
 		}
 	}
@@ -59,13 +59,17 @@ func (a *Authenticator) token(ctx context.Context, rule Rule, up userPass, at At
 	return out, nil
 }
 
-// standing says why the holder of a token may not enrol by the directory's word.
-func (a *Authenticator) standing(ctx context.Context, rule Rule, principal string) (string, error) {
-	_, reason, err := a.c.Login.Account(ctx, principal)
-	if errors.Is(err, fault.Unavailable) && rule.Check == CheckIfReachable {
-		return "", nil
+// lookUp returns the account of the holder of a token or ticket, or why that one may not enrol
+// by the directory's word; neither where the directory was not reached and need not be.
+func (a *Authenticator) lookUp(ctx context.Context, rule Rule, principal string) (*directory.Entry, string, error) {
+	account, reason, err := a.c.Login.Account(ctx, principal)
+	switch {
+	case errors.Is(err, fault.Unavailable) && rule.Check == CheckIfReachable:
+		return nil, "", nil
+	case err != nil || reason != "":
+		return nil, reason, err
 	}
-	return reason, err
+	return &account, "", nil
 }
 
 // directory says whose password this is.

@@ -42,7 +42,7 @@ func (c *Config) Check(r *config.Report) {
 			r.Add("label["+strconv.Itoa(i)+"].name", "another label has this name")
 		}
 		seen[l.Name] = true
-		if (l.Basic == authn.BasicDirectory || l.Basic == authn.BasicTokenThenDirectory) && !c.Directory.Used() {
+		if l.Basic.Directory() && !c.Directory.Used() {
 			r.Add("label["+strconv.Itoa(i)+"].basic", "%q needs [directory] servers", string(l.Basic))
 		}
 		if l.DirectoryCheck != authn.CheckNone && !c.Directory.Used() {

@@ -133,19 +133,15 @@ func (s *Authenticator) check(ctx context.Context, req *validatorv1.Authenticate
 	if err := at.read(req); err != nil {
 		return authn.Outcome{}, err
 	}
-	offered := authn.Attempt{Label: at.request.Label, Token68: at.token68, ClientAddress: at.address}
+	offered := authn.Attempt{
+		Label: at.request.Label, Token68: at.token68, ClientAddress: at.address, ServerEndPoint: req.GetChannel().GetServerEndPoint(),
+	}
 	screen, judge := s.c.Authn.Screen, s.c.Authn.Basic
 	switch at.scheme {
 	case "":
 		return authn.Outcome{}, malformed("credential", errors.New("it holds none of a kind that is known"))
 	case schemeNegotiate:
-		endPoint := req.GetChannel().GetServerEndPoint()
-		screen = func(ctx context.Context, a authn.Attempt) (authn.Outcome, error) {
-			return s.c.Authn.ScreenNegotiate(ctx, authn.Negotiation{Attempt: a, ServerEndPoint: endPoint})
-		}
-		judge = func(ctx context.Context, a authn.Attempt) (authn.Outcome, error) {
-			return s.c.Authn.Negotiate(ctx, authn.Negotiation{Attempt: a, ServerEndPoint: endPoint})
-		}
+		screen, judge = s.c.Authn.ScreenNegotiate, s.c.Authn.Negotiate
 	}
 	if out, err := screen(ctx, offered); err != nil || out.Refused != "" {
 		return out, err
