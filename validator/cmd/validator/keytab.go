@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -69,13 +68,7 @@ func keytabList(_ context.Context, args []string, out io.Writer) error {
 	if _, err := io.WriteString(out, table(entries)); err != nil {
 		return err
 	}
-	var missing []string
-	for _, w := range wanted {
-		if !slices.ContainsFunc(entries, func(e keytab.Entry) bool { return e.Principal == w && e.Usable() }) {
-			missing = append(missing, w)
-		}
-	}
-	if len(missing) > 0 {
+	if missing := keytab.Missing(entries, wanted); len(missing) > 0 {
 		return fmt.Errorf("the keytab has no AES key of %s, for which the configuration wants tickets", strings.Join(missing, ", "))
 	}
 	return nil

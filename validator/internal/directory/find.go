@@ -58,7 +58,7 @@ func (c *Client) find(ctx context.Context, local string) (Entry, error) {
 	return e, err
 }
 
-// locate returns the one entry that has the value, and the value as it is spelled there.
+// locate returns the one entry that has the value.
 func (c *Client) locate(ctx context.Context, key, asked string) (*ldap.Entry, error) {
 	base, _ := c.base()
 	if base == "" {

@@ -36,8 +36,8 @@ func (c *Client) asked(local string) string {
 	return local
 }
 
-// match tells whether one of the values is the asked one. The server has
-// compared already, by rules of its own; a looser one must not hand out another entry.
+// match tells whether one of the values is the asked one. The server has compared already, by
+// rules of its own; a looser one must not hand out another entry.
 func (c *Client) match(found []string, asked string) bool {
 	exact := strings.EqualFold(c.c.PrincipalAttribute, kerberosName)
 	return slices.ContainsFunc(found, func(value string) bool {

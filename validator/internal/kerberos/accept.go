@@ -1,6 +1,7 @@
 package kerberos
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -70,13 +71,8 @@ func (a *Acceptor) Accept(ctx context.Context, r *Request, at time.Time, ch Chan
 	if timing != "" && timing != reasonEarly && timing != reasonAuthTime {
 		return Client{}, timing
 	}
-	for _, check := range []func() string{
-		func() string { return a.checkClient(r, ticket) },
-		func() string { return checkAddresses(ticket.CAddr, ch.Address) },
-	} {
-		if reason = check(); reason != "" {
-			return Client{}, reason
-		}
+	if reason = cmp.Or(a.checkClient(r, ticket), checkAddresses(ticket.CAddr, ch.Address)); reason != "" {
+		return Client{}, reason
 	}
 	auth, reason := a.authenticator(ctx, r, ticket)
 	if reason != "" {
@@ -84,7 +80,7 @@ func (a *Acceptor) Accept(ctx context.Context, r *Request, at time.Time, ch Chan
 	}
 	c = Client{
 		Components: ticket.CName.NameString, Realm: ticket.CRealm, LoginTime: ticket.AuthTime, Ends: ticket.EndTime,
-		Service: strings.Join(r.req.Ticket.SName.NameString, "/") + "@" + r.req.Ticket.Realm,
+		Service: r.service(),
 		Made:    auth.CTime.Add(time.Duration(auth.Cusec) * time.Microsecond),
 	}
 	gss, reason := readChecksum(auth.Cksum)
@@ -112,9 +108,8 @@ func (a *Acceptor) Accept(ctx context.Context, r *Request, at time.Time, ch Chan
 // open decrypts the ticket with the keys of the service that it is for.
 func (a *Acceptor) open(ctx context.Context, r *Request) (types.EncryptionKey, *messages.EncTicketPart, string) {
 	t := r.req.Ticket
-	principal := strings.Join(t.SName.NameString, "/") + "@" + t.Realm
 	// MIT's library before 1.14 encoded versions of 2^31 and above as negative numbers.
-	keys := a.c.Keys(ctx, principal, uint32(t.EncPart.KVNO), t.EncPart.EType)
+	keys := a.c.Keys(ctx, r.service(), uint32(t.EncPart.KVNO), t.EncPart.EType)
 	if len(keys) == 0 {
 		return types.EncryptionKey{}, nil, reasonNoKey
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/jcmturner/gokrb5/v8/messages"
 
 	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/validator/internal/keytab"
 )
 
 // Bindings says what is demanded of the channel binding tls-server-end-point (RFC 5929
@@ -104,6 +105,11 @@ type Request struct {
 // who does not have the session key can make another one of the same content.
 func (r *Request) ID() [sha256.Size]byte { return sha256.Sum256(r.req.EncryptedAuthenticator.Cipher) }
 
+// service returns the principal that the ticket is for.
+func (r *Request) service() string {
+	return strings.Join(r.req.Ticket.SName.NameString, "/") + "@" + r.req.Ticket.Realm
+}
+
 // Read reads a token. When it cannot be a good one, reason says why, for the audit alone.
 // When it carries no Kerberos ticket, challenge is the token that asks the client for one, or
 // tells it that nothing else is taken; reason says then what it was.
@@ -144,9 +150,9 @@ func (a *Acceptor) Read(ctx context.Context, token []byte) (r *Request, challeng
 // is decrypted.
 func (a *Acceptor) addressed(r *Request) string {
 	t := r.req.Ticket
-	_, accepted := keySizes[t.EncPart.EType]
+	_, accepted := keytab.KeySize(t.EncPart.EType)
 	switch {
-	case !slices.Contains(a.c.Principals, strings.Join(t.SName.NameString, "/")+"@"+t.Realm) || len(t.SName.NameString) != 2:
+	case !slices.Contains(a.c.Principals, r.service()) || len(t.SName.NameString) != 2:
 		return reasonService
 	case !accepted:
 		return reasonEType

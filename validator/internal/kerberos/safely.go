@@ -7,8 +7,9 @@ import (
 	"time"
 
 	"github.com/jcmturner/gokrb5/v8/crypto"
-	"github.com/jcmturner/gokrb5/v8/iana/etypeID"
 	"github.com/jcmturner/gokrb5/v8/types"
+
+	"github.com/estuary-pki/estuary/validator/internal/keytab"
 )
 
 // errPanic tells that the library gave up.
@@ -26,18 +27,9 @@ func safely(f func() error) (err error) {
 	return f()
 }
 
-// keySizes are the algorithms that are accepted with the size of their keys in octets: those
-// of RFC 3962 and RFC 8009. Single and triple DES and RC4 are not (RFC 6649, RFC 8429).
-var keySizes = map[int32]int{
-	etypeID.AES128_CTS_HMAC_SHA1_96:    16,
-	etypeID.AES256_CTS_HMAC_SHA1_96:    32,
-	etypeID.AES128_CTS_HMAC_SHA256_128: 16,
-	etypeID.AES256_CTS_HMAC_SHA384_192: 32,
-}
-
 // usable tells whether a key is of an accepted algorithm, and as long as that wants.
 func usable(k types.EncryptionKey) bool {
-	size, known := keySizes[k.KeyType]
+	size, known := keytab.KeySize(k.KeyType)
 	return known && len(k.KeyValue) == size
 }
 

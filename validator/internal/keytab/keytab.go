@@ -112,13 +112,21 @@ func (k *Keytab) read() ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range k.c.Principals {
-		if !slices.ContainsFunc(entries, func(e Entry) bool { return e.Principal == p && e.Usable() }) {
-			wipe(entries)
-			return nil, fmt.Errorf("keytab %s has no AES key of %s: it holds %s", k.c.Path, p, summary(entries))
-		}
+	if missing := Missing(entries, k.c.Principals); len(missing) > 0 {
+		wipe(entries)
+		return nil, fmt.Errorf("keytab %s has no AES key of %s: it holds %s", k.c.Path, missing[0], summary(entries))
 	}
 	return entries, nil
+}
+
+// Missing returns those of the principals that have no usable key.
+func Missing(entries []Entry, principals []string) (missing []string) {
+	for _, p := range principals {
+		if !slices.ContainsFunc(entries, func(e Entry) bool { return e.Principal == p && e.Usable() }) {
+			missing = append(missing, p)
+		}
+	}
+	return missing
 }
 
 // Load reads a keytab file: at most 1 MiB, and closed to everybody else.

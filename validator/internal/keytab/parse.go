@@ -23,8 +23,15 @@ const (
 const version = 0x0502
 
 // keySizes are the algorithms that are used, with the size of their keys in octets: those of
-// RFC 3962 and RFC 8009.
+// RFC 3962 and RFC 8009. Single and triple DES and RC4 are not (RFC 6649, RFC 8429).
 var keySizes = map[int32]int{17: 16, 18: 32, 19: 16, 20: 32}
+
+// KeySize returns the size of a key of an encryption type, in octets, and whether such keys are
+// used.
+func KeySize(etype int32) (octets int, used bool) {
+	octets, used = keySizes[etype]
+	return octets, used
+}
 
 // Entry is a key with what it is for.
 type Entry struct {

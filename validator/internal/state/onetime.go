@@ -117,8 +117,7 @@ func (s *Store) claim(ctx context.Context, tx store.Tx, id []byte, c *Claim) err
 		credential: id, attempt: c.attempt, binding: c.Binding[:], phase: phasePending,
 		at: store.Micros(c.At), leaseUntil: store.Micros(c.LeaseUntil), keepUntil: store.Micros(c.KeepUntil), indicators: "[]",
 	}
-	n, err := tx.Exec(ctx, insertClaim, r.credential, r.attempt, r.binding, r.phase, r.at, r.leaseUntil, r.keepUntil,
-		r.method, r.backend, r.indicators, s.oneTimeMAC(r))
+	n, err := s.insertOneTime(ctx, tx, r)
 	switch {
 	case err != nil:
 		return fmt.Errorf("storing a claim: %w", err)
@@ -126,6 +125,12 @@ func (s *Store) claim(ctx context.Context, tx store.Tx, id []byte, c *Claim) err
 		return errSeen
 	}
 	return nil
+}
+
+// insertOneTime stores a row with its MAC; it stores none where the credential has one.
+func (s *Store) insertOneTime(ctx context.Context, tx store.Tx, r oneTimeRow) (n int64, err error) {
+	return tx.Exec(ctx, insertClaim, r.credential, r.attempt, r.binding, r.phase, r.at, r.leaseUntil, r.keepUntil,
+		r.method, r.backend, r.indicators, s.oneTimeMAC(r))
 }
 
 // standing tells what the row says that kept the credential from being claimed.

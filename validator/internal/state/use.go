@@ -63,8 +63,7 @@ func (s *Store) Use(ctx context.Context, u Use, t Settlement, r audit.Record) er
 		row.phase = phaseUnknown
 	}
 	err := s.write(ctx, func(ctx context.Context, tx store.Tx) (*audit.Record, error) {
-		n, err := tx.Exec(ctx, insertClaim, row.credential, row.attempt, row.binding, row.phase, row.at, row.leaseUntil, row.keepUntil,
-			row.method, row.backend, row.indicators, s.oneTimeMAC(row))
+		n, err := s.insertOneTime(ctx, tx, row)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("storing a use: %w", err)
