@@ -97,8 +97,8 @@ func newHandler(c *config.Gateway, p parts) (*est.Handler, error) {
 	}
 	return est.New(est.Config{
 		Labels: c.Labels(), DefaultLabel: c.EST.DefaultLabel, Facts: p.facts, Enroller: enroller, Refusals: refusals,
-		CRL: func() ([]byte, error) {
-			list, err := p.lists.Current()
+		CRL: func(ctx context.Context) ([]byte, error) {
+			list, err := p.lists.Current(ctx)
 			if err != nil {
 				return nil, err
 			}

@@ -46,7 +46,7 @@ type Config struct {
 	// Refusals delays refused credentials.
 	Refusals *problem.Refusals
 	// CRL returns the DER of the newest revocation list, or a *fault.Error.
-	CRL func() ([]byte, error)
+	CRL func(context.Context) ([]byte, error)
 	// Timeout is how long an answer may take, a refusal's delay aside.
 	Timeout time.Duration
 	// Log gets one line a request.
@@ -64,7 +64,7 @@ type Handler struct {
 	facts        *facts.Cache
 	enroller     *enroll.Enroller
 	refusals     *problem.Refusals
-	crl          func() ([]byte, error)
+	crl          func(context.Context) ([]byte, error)
 	timeout      time.Duration
 	log          *slog.Logger
 	metrics      *metrics.Set

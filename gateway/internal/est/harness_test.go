@@ -169,7 +169,7 @@ func newHandler(t testing.TB, b *backend, floor time.Duration, log io.Writer) *e
 		t.Fatal(err)
 	}
 	h, err := est.New(est.Config{
-		CRL: func() ([]byte, error) {
+		CRL: func(context.Context) ([]byte, error) {
 			if b.crl == nil {
 				return nil, fault.New(fault.Unavailable, "test", "there is no revocation list yet", nil)
 			}

@@ -25,17 +25,13 @@ func (h *Handler) caCerts(ctx context.Context, c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	a := c.encoded("application/pkcs7-mime; smime-type=certs-only", "max-age=300", message)
-	if c.layout == LayoutAuto {
-		a.header.Set("Vary", "User-Agent")
-	}
-	return a, nil
+	return c.certsOnly("max-age=300", message), nil
 }
 
 // crls answers GET /crls (RFC 8295 section 4) with the authority's newest revocation list, under
 // every label the same.
-func (h *Handler) crls(_ context.Context, c *call) (reply, error) {
-	list, err := h.crl()
+func (h *Handler) crls(ctx context.Context, c *call) (reply, error) {
+	list, err := h.crl(ctx)
 	if err != nil {
 		return reply{}, err
 	}
@@ -43,11 +39,16 @@ func (h *Handler) crls(_ context.Context, c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	a := c.encoded("application/pkcs7-mime; smime-type=certs-only", "max-age=30", message)
+	return c.certsOnly("max-age=30", message), nil
+}
+
+// certsOnly returns a CMS message that caches may keep.
+func (c *call) certsOnly(keep string, message []byte) reply {
+	a := c.encoded("application/pkcs7-mime; smime-type=certs-only", keep, message)
 	if c.layout == LayoutAuto {
 		a.header.Set("Vary", "User-Agent")
 	}
-	return a, nil
+	return a
 }
 
 // csrAttrs answers GET /csrattrs (RFC 7030 section 4.5.2): 204 when the label's profile has

@@ -29,6 +29,8 @@ const (
 	Refresh = 5 * time.Second
 	// first is that while there is none.
 	first = time.Second
+	// patience is for how long a client waits for the first list.
+	patience = 3 * time.Second
 	// maxList bounds a list, in octets: some 600,000 certificates.
 	maxList = 32 << 20
 	// skew is by how much the signer's clock may be ahead.
@@ -62,6 +64,8 @@ type ListsConfig struct {
 // Lists keeps the newest revocation list. It is safe for concurrent use.
 type Lists struct {
 	c ListsConfig
+	// there is closed when there is a list.
+	there chan struct{}
 
 	mu     sync.RWMutex // guards what follows
 	newest *x509.RevocationList
@@ -73,7 +77,7 @@ func NewLists(c ListsConfig) (*Lists, error) {
 	if c.Signer == nil || c.Authority == nil || c.Log == nil || c.Metrics == nil || c.Now == nil {
 		return nil, errors.New("publishing a revocation list needs a signer, an authority, a log, metrics and a clock")
 	}
-	l := &Lists{c: c}
+	l := &Lists{c: c, there: make(chan struct{})}
 	c.Metrics.GetOrCreateGauge("estuary_gateway_crl_number", func() float64 {
 		if list := l.kept(); list != nil {
 			number, _ := new(big.Float).SetInt(list.Number).Float64()
@@ -106,9 +110,20 @@ func (l *Lists) Run(ctx context.Context) error {
 	}
 }
 
-// Current returns the newest list. The error is a *fault.Error Unavailable while there is
-// none, or when its time is over.
-func (l *Lists) Current() (*x509.RevocationList, error) {
+// Current returns the newest list. While there is none it waits for one, three seconds at most:
+// whoever comes when the service has just begun is not sent away. The error is a *fault.Error
+// Unavailable if there is none then, or when the time of the newest is over.
+func (l *Lists) Current(ctx context.Context) (*x509.RevocationList, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case <-l.there:
+	case <-ctx.Done():
+	}
+	return l.current()
+}
+
+func (l *Lists) current() (*x509.RevocationList, error) {
 	list := l.kept()
 	switch {
 	case list == nil:
@@ -122,7 +137,7 @@ func (l *Lists) Current() (*x509.RevocationList, error) {
 // Check tells, for readiness, that there is no list, that its time is over, or that no newer
 // one comes although most of its time is.
 func (l *Lists) Check(context.Context) error {
-	list, err := l.Current()
+	list, err := l.current()
 	if err != nil {
 		return err
 	}
@@ -147,6 +162,9 @@ func (l *Lists) fetch(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil && newer(list, l.newest) {
+		if l.newest == nil {
+			close(l.there)
+		}
 		l.newest = list
 		l.c.Log.LogAttrs(ctx, slog.LevelInfo, "revocation list fetched", slog.String("number", list.Number.String()),
 			slog.Int("entries", len(list.RevokedCertificateEntries)), slog.Time("next_update", list.NextUpdate))

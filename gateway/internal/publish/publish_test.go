@@ -129,8 +129,9 @@ func running(t *testing.T, l *publish.Lists) {
 	})
 }
 
-func number(l *publish.Lists) int64 {
-	list, err := l.Current()
+func number(t *testing.T, l *publish.Lists) int64 {
+	t.Helper()
+	list, err := l.Current(t.Context())
 	if err != nil {
 		return 0
 	}
@@ -145,13 +146,13 @@ func TestNewestIsKept(t *testing.T) {
 		l := newLists(t, s)
 		running(t, l)
 		synctest.Wait()
-		if _, err := l.Current(); !errors.Is(err, fault.Unavailable) || l.Check(t.Context()) == nil {
+		if _, err := l.Current(t.Context()); !errors.Is(err, fault.Unavailable) || l.Check(t.Context()) == nil {
 			t.Errorf("before there is one: %v", err)
 		}
 		s.make(t, 5, time.Now(), nil)
 		time.Sleep(2 * time.Second)
-		if number(l) != 5 || l.Check(t.Context()) != nil {
-			t.Fatalf("list %d, %v", number(l), l.Check(t.Context()))
+		if number(t, l) != 5 || l.Check(t.Context()) != nil {
+			t.Fatalf("list %d, %v", number(t, l), l.Check(t.Context()))
 		}
 		before := s.asked()
 		time.Sleep(2 * publish.Refresh)
@@ -173,27 +174,48 @@ func TestNewestIsKept(t *testing.T) {
 		} {
 			spoil()
 			time.Sleep(publish.Refresh + time.Second)
-			if number(l) != 5 {
-				t.Errorf("%s: list %d", name, number(l))
+			if number(t, l) != 5 {
+				t.Errorf("%s: list %d", name, number(t, l))
 			}
 		}
 		s.make(t, 6, time.Now(), nil)
 		time.Sleep(publish.Refresh)
-		if number(l) != 6 {
-			t.Errorf("list %d, not the newer one", number(l))
+		if number(t, l) != 6 {
+			t.Errorf("list %d, not the newer one", number(t, l))
 		}
 		s.set(nil, 0, errors.New("down"))
 		time.Sleep(40 * time.Minute)
-		if number(l) != 6 || l.Check(t.Context()) != nil {
-			t.Errorf("list %d, %v", number(l), l.Check(t.Context()))
+		if number(t, l) != 6 || l.Check(t.Context()) != nil {
+			t.Errorf("list %d, %v", number(t, l), l.Check(t.Context()))
 		}
 		time.Sleep(10 * time.Minute)
-		if number(l) != 6 || l.Check(t.Context()) == nil {
+		if number(t, l) != 6 || l.Check(t.Context()) == nil {
 			t.Errorf("most of its time is over, and readiness says nothing")
 		}
 		time.Sleep(10 * time.Minute)
-		if _, err := l.Current(); !errors.Is(err, fault.Unavailable) {
+		if _, err := l.Current(t.Context()); !errors.Is(err, fault.Unavailable) {
 			t.Errorf("behind its time: %v", err)
+		}
+	})
+}
+
+// TestFirstIsWaitedFor: who comes before the signer has answered gets the list and no refusal,
+// and who has no time is not kept.
+func TestFirstIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t)
+		s.set(nil, 0, fault.New(fault.Unavailable, "test", "", nil))
+		l := newLists(t, s)
+		running(t, l)
+		synctest.Wait()
+		s.make(t, 1, time.Now(), nil)
+		hasty, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := l.Current(hasty); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("without time: %v", err)
+		}
+		if n := number(t, l); n != 1 {
+			t.Errorf("list %d", n)
 		}
 	})
 }
@@ -245,7 +267,7 @@ func TestFiles(t *testing.T) {
 	fetch, stop := context.WithCancel(ctx)
 	go func() { _ = l.Run(fetch) }() // ends with stop
 	defer stop()
-	for i := 0; number(l) == 0 && i < 100; i++ {
+	for i := 0; number(t, l) == 0 && i < 100; i++ {
 		time.Sleep(20 * time.Millisecond)
 	}
 	resp, body := ask("GET", "/crl/example%20ca.crl")

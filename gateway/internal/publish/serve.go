@@ -120,7 +120,7 @@ func (s *Server) find(ctx context.Context, u *url.URL) (file, error) {
 	}
 	switch u.EscapedPath() {
 	case "/crl/" + url.PathEscape(name) + ".crl":
-		list, err := s.c.Lists.Current()
+		list, err := s.c.Lists.Current(ctx)
 		if err != nil {
 			return file{}, err
 		}
