@@ -1,6 +1,7 @@
 package csr
 
 import (
+	"crypto/x509"
 	"encoding/hex"
 	"net/netip"
 	"slices"
@@ -8,6 +9,16 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
+
+// NamesOf returns the alternative names of a certificate, as Names returns those of a request.
+func NamesOf(c *x509.Certificate) ([]Name, error) {
+	for _, e := range c.Extensions {
+		if e.Id.String() == oidSubjectAltName {
+			return readNames(e.Value)
+		}
+	}
+	return nil, nil
+}
 
 // readNames reads the value of a subjectAltName extension (RFC 5280 section 4.2.1.6): 1 to
 // MaxNames names, each canonical and each once.

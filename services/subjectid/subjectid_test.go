@@ -49,13 +49,13 @@ func TestThereAndBack(t *testing.T) {
 
 func TestUnfit(t *testing.T) {
 	for name, id := range map[string]subjectid.ID{
-		"no kind":       {Principal: "a", Realm: "R"},
-		"unknown kind":  {Kind: 99, Principal: "a", Realm: "R"},
-		"no principal":  {Kind: user, Realm: "R"},
-		"no realm":      {Kind: user, Principal: "a"},
+		"no kind":         {Principal: "a", Realm: "R"},
+		"unknown kind":    {Kind: 99, Principal: "a", Realm: "R"},
+		"no principal":    {Kind: user, Realm: "R"},
+		"no realm":        {Kind: user, Principal: "a"},
 		"realm with an @": {Kind: user, Principal: "a", Realm: "R@S"},
-		"too long":      {Kind: user, Principal: strings.Repeat("a", 1024), Realm: "R"},
-		"not UTF-8":     {Kind: user, Principal: "\xff", Realm: "R"},
+		"too long":        {Kind: user, Principal: strings.Repeat("a", 1024), Realm: "R"},
+		"not UTF-8":       {Kind: user, Principal: "\xff", Realm: "R"},
 	} {
 		if _, err := subjectid.Extension(id); err == nil {
 			t.Errorf("%s: encoded", name)

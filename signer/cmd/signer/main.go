@@ -99,6 +99,10 @@ func (p *parts) openIssuer(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	for _, label := range profiles.AnyKey() {
+		p.log.LogAttrs(ctx, slog.LevelWarn, "certificates are renewed for any key: whoever can use one for a moment can have a key of their own certified (rekey)",
+			slog.String("label", label))
+	}
 	keys, err := c.PublicKeys()
 	if err != nil {
 		return err

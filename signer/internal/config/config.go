@@ -64,7 +64,7 @@ type Validator struct {
 	KeyID     string      `toml:"key_id" doc:"Name of the key, the same as in the validator's [assertion] key_id."`
 	PublicKey config.Path `toml:"public_key" doc:"File with its Ed25519 public key: PEM, or base64 of the 32 octets. Read again on SIGHUP."`
 	NotAfter  time.Time   `toml:"not_after" doc:"When the key stops being believed."`
-	Methods   []string    `toml:"methods" doc:"Kinds of proof that it may assert: token, ldap-otp, ldap-password, radius, negotiate."`
+	Methods   []string    `toml:"methods" doc:"Kinds of proof that it may assert: token, ldap-otp, ldap-password, radius, negotiate, certificate."`
 	Realms    []string    `toml:"realms" doc:"Realms whose identities it may assert."`
 
 	MaxPerHour int64 `toml:"max_per_hour" doc:"Certificates that may be issued on the word of this key in an hour, by all signers of the ledger together: what a stolen key is worth. 0 for any number. Repeats do not count. Read again on SIGHUP."`

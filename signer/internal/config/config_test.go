@@ -186,7 +186,7 @@ func TestBadFiles(t *testing.T) {
 		{`"alice@EXAMPLE.TEST"`, `"alice"`, `profile[2].principal_mapping: "alice" is no principal with its realm`},
 		{`max_login_age = "9h"`, `max_login_age = "-9h"`, "max_login_age"},
 		{`methods = ["negotiate"]`, `methods = ["gssapi"]`, `profile[2].methods: "gssapi" is not known`},
-		{`methods = ["token"]`, `methods = ["gssapi"]`, `validator[0].methods: "gssapi" is not known: ldap-otp, ldap-password, negotiate`},
+		{`methods = ["token"]`, `methods = ["gssapi"]`, `validator[0].methods: "gssapi" is not known: certificate, ldap-otp, ldap-password, negotiate`},
 		{`unmapped = "refuse"`, `unmapped = "drop"`, `profile[2].unmapped: "drop" is not known`},
 		{`kerberos_names = ["krb5", "upn"]`, `kerberos_names = ["spn"]`, `profile[2].kerberos_names: "spn" is not known`},
 		{`identity_kinds = ["user"]`, `identity_kinds = ["user", "host"]`, `profile[2].kerberos_names: are for users`},

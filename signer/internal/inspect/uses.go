@@ -20,9 +20,7 @@ type use struct {
 
 // use notes what a row took from its credential and did not give back.
 func (i *inspection) use(s ledger.Stored, a *assertionv1.Assertion) {
-	returned := s.State == signerv1.EntryState_ENTRY_STATE_FAILED &&
-		a.GetAuthentication().GetMethod() == assertionv1.Method_METHOD_TOKEN
-	if returned {
+	if s.State == signerv1.EntryState_ENTRY_STATE_FAILED && ledger.Returns(a) {
 		return
 	}
 	ids := map[string]bool{}

@@ -200,6 +200,7 @@ func TestInspectionBelievesNoMAC(t *testing.T) {
 			in := ledger.Intent{
 				Serial: fmt.Sprintf("%040x", genuine.SerialNumber), Verified: verified, Request: request, TBS: genuine.RawTBSCertificate,
 				Contents: [][]byte{[]byte("x")}, NotBefore: genuine.NotBefore, NotAfter: genuine.NotAfter, At: l.now,
+				Line: ledger.LineOf(verified.Message()),
 			}
 			c.forge(l, &in, &der)
 			begun, err := l.ledger.Begin(t.Context(), in)

@@ -146,8 +146,8 @@ func (l *lab) makeValidator() {
 	}
 	l.private = private
 	l.public = assertion.PublicKey{
-		ID: "v1", Issuer: "validator.test", Key: private.Public().(ed25519.PublicKey), NotAfter: l.now.Add(24 * time.Hour),
-		Methods: []assertionv1.Method{assertionv1.Method_METHOD_TOKEN}, Realms: []string{"DEVICES"},
+		ID: "v1", Issuer: "validator.test", Key: private.Public().(ed25519.PublicKey), NotAfter: l.now.Add(1000 * 24 * time.Hour),
+		Methods: []assertionv1.Method{assertionv1.Method_METHOD_TOKEN, assertionv1.Method_METHOD_CERTIFICATE}, Realms: []string{"DEVICES"},
 	}
 	l.opener, err = assertion.NewOpener(assertion.OpenerConfig{
 		Audience: "ca", Keys: []assertion.PublicKey{l.public}, Now: func() time.Time { return l.now },
@@ -176,7 +176,8 @@ func (l *lab) renew(p profile.Profile) {
 func deviceProfile() profile.Profile {
 	p := profile.Profile{}
 	p.SetDefaults()
-	p.Label, p.IdentityKinds, p.Methods, p.Realms = "device", []string{"device"}, []string{"token"}, []string{"DEVICES"}
+	p.Label, p.IdentityKinds, p.Methods, p.Realms = "device", []string{"device"}, []string{"token", "certificate"}, []string{"DEVICES"}
+	p.MaxChainAge = "300d"
 	return p
 }
 

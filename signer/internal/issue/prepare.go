@@ -23,6 +23,7 @@ import (
 	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/signer/internal/ca"
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
+	"github.com/estuary-pki/estuary/signer/internal/profile"
 )
 
 // Prepared is a certificate that may be issued: believed, allowed, built and linted. Only
@@ -36,14 +37,15 @@ type Prepared struct {
 // itself; what the profile says; the certificate, by lint. Nothing is used up by a refusal,
 // and every refusal is audited.
 //
-// Errors: Malformed (the request), Forbidden (the profile), Unavailable (the refusal could
+// Errors: Malformed (the request), Forbidden (the profile), Unauthenticated (the certificate that
+// was presented), Unavailable (the refusal could
 // not be recorded), Internal (the assertion is not believed, or the certificate would be
 // defective).
 func (i *Issuer) Prepare(ctx context.Context, peer string, r *signerv1.IssueRequest) (Prepared, error) {
 	record := audit.Record{
 		Actor: peer, RequestID: mesh.RequestID(ctx), CSRSHA256: fingerprint(sha256.Sum256(r.GetCsrDer())),
 	}
-	intent, err := i.prepare(peer, r, &record)
+	intent, err := i.prepare(ctx, peer, r, &record)
 	if err != nil {
 		return Prepared{}, i.refuse(ctx, record, err)
 	}
@@ -52,7 +54,7 @@ func (i *Issuer) Prepare(ctx context.Context, peer string, r *signerv1.IssueRequ
 }
 
 // prepare is Prepare without the audit; it fills record as it learns more.
-func (i *Issuer) prepare(peer string, r *signerv1.IssueRequest, record *audit.Record) (ledger.Intent, error) {
+func (i *Issuer) prepare(ctx context.Context, peer string, r *signerv1.IssueRequest, record *audit.Record) (ledger.Intent, error) {
 	if peer == "" {
 		return ledger.Intent{}, fault.New(fault.Forbidden, "issue.Prepare", "", errors.New("the peer has no name"))
 	}
@@ -67,21 +69,26 @@ func (i *Issuer) prepare(peer string, r *signerv1.IssueRequest, record *audit.Re
 		return ledger.Intent{}, fault.New(fault.Internal, "issue.Prepare", "", err)
 	}
 	now := i.now()
-	request, draft, err := i.build(verified, r.GetCsrDer(), moment{at: now, serial: serial})
+	from, err := i.origin(ctx, a, now)
+	if err != nil {
+		return ledger.Intent{}, err
+	}
+	request, draft, err := i.build(verified, r.GetCsrDer(), moment{at: now, serial: serial, predecessor: from.predecessor})
 	if err != nil {
 		return ledger.Intent{}, err
 	}
 	return ledger.Intent{
 		Serial: digits, Verified: verified, Request: request, TBS: draft.RawTBSCertificate, At: now,
 		Contents: contents(draft), Subject: draft.Subject.String(), NotBefore: draft.NotBefore, NotAfter: draft.NotAfter,
-		Budgets: i.budgets(verified),
+		Line: from.line, Successors: from.successors, Budgets: i.budgets(verified),
 	}, nil
 }
 
 // moment is what a certificate depends on beside assertion, request and profile.
 type moment struct {
-	at     time.Time
-	serial *big.Int
+	at          time.Time
+	serial      *big.Int
+	predecessor *profile.Predecessor // nil for the first of a line
 }
 
 // build computes the certificate for what was asserted and asked. Equal arguments give equal
@@ -96,7 +103,12 @@ func (i *Issuer) build(v assertion.Verified, der []byte, m moment) (*csr.Request
 	if spki := request.SPKISHA256(); !bytes.Equal(a.GetSpkiSha256(), spki[:]) {
 		return nil, nil, fault.New(fault.Malformed, "issue.build", "", errors.New("two readings of the request found two public keys"))
 	}
-	template, err := i.profiles.Build(a, request, m.at, m.serial)
+	var template *x509.Certificate
+	if m.predecessor != nil {
+		template, err = i.profiles.Renew(a, request, m.at, m.serial, *m.predecessor)
+	} else {
+		template, err = i.profiles.Build(a, request, m.at, m.serial)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -183,5 +195,8 @@ func describe(a *assertionv1.Assertion, r *audit.Record) {
 		r.Detail["token"] = t.GetId()
 	} else {
 		r.Detail["indicators"] = strings.Join(proof.GetIndicators(), ",")
+	}
+	if c := a.GetPresentedCertificate(); c != nil {
+		r.Detail["presented_serial"] = fmt.Sprintf("%x", c.GetSerial())
 	}
 }

@@ -56,7 +56,7 @@ func (i *Issuer) end(ctx context.Context, a ledger.Adopted) error {
 	ctx, cancel := context.WithTimeout(ctx, ledger.Lease)
 	defer cancel()
 	record := audit.Record{Detail: map[string]string{}}
-	cause := i.again(a, &record)
+	cause := i.again(ctx, a, &record)
 	record.Detail["recovered"] = "true"
 	v := a.Reservation(record)
 	if cause != nil {
@@ -80,7 +80,7 @@ func (i *Issuer) end(ctx context.Context, a ledger.Adopted) error {
 
 // again returns why the recorded bytes must not be signed any more, or nil. It fills record
 // as it learns more.
-func (i *Issuer) again(a ledger.Adopted, record *audit.Record) error {
+func (i *Issuer) again(ctx context.Context, a ledger.Adopted, record *audit.Record) error {
 	if age := i.now().Sub(a.CreatedAt); age > ledger.RepeatWindow {
 		return fmt.Errorf("nobody ended it within %v", ledger.RepeatWindow)
 	}
@@ -96,7 +96,11 @@ func (i *Issuer) again(a ledger.Adopted, record *audit.Record) error {
 	}
 	record.Actor = verified.Message().GetGateway()
 	describe(verified.Message(), record)
-	_, draft, err := i.build(verified, a.CSR, moment{at: a.CreatedAt, serial: serial})
+	from, err := i.origin(ctx, verified.Message(), a.CreatedAt)
+	if err != nil {
+		return err
+	}
+	_, draft, err := i.build(verified, a.CSR, moment{at: a.CreatedAt, serial: serial, predecessor: from.predecessor})
 	if err != nil {
 		return err
 	}

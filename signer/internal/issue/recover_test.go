@@ -324,7 +324,7 @@ func TestForgedIntentWithAGoodMAC(t *testing.T) {
 	if _, err := l.ledger.Begin(t.Context(), ledger.Intent{
 		Serial: strings.Repeat("4", 40), Verified: verified, Request: parsed, TBS: l.ca.Certificate.RawTBSCertificate,
 		Contents: [][]byte{[]byte("x")}, NotBefore: l.now, NotAfter: l.now.Add(time.Hour), At: l.now,
-		Record: audit.Record{Actor: gateway},
+		Line: ledger.LineOf(verified.Message()), Record: audit.Record{Actor: gateway},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -118,9 +118,16 @@ func repeat(ctx context.Context, tx *txn, prior *row, record audit.Record) error
 
 // insert takes the credential's use and the assertion's id, and records the intent.
 func (l *Ledger) insert(ctx context.Context, tx *txn, r *row, in Intent, record audit.Record) error {
+	if err := l.stillGood(ctx, tx, in.Line.Predecessor); err != nil {
+		return err
+	}
 	s := in.Verified.Message().GetSpend()
+	limit := int64(s.GetLimit())
+	if in.Successors != nil {
+		limit = in.Successors.Limit
+	}
 	for _, id := range spendIDs(s) {
-		if err := l.take(ctx, tx, r, use{id: id, limit: int64(s.GetLimit()), keepUntil: r.keepUntil}); err != nil {
+		if err := l.take(ctx, tx, r, use{id: id, limit: limit, keepUntil: r.keepUntil}); err != nil {
 			return err
 		}
 	}

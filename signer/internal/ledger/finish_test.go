@@ -109,6 +109,10 @@ func alter(t *testing.T, l *lab, column string) (restore func()) {
 	case int64:
 		changed = v + 1
 	case string:
+		if v == "" {
+			changed = "forged"
+			break
+		}
 		changed = v[:len(v)-1] + string(v[len(v)-1]^1)
 	case []byte:
 		b := bytes.Clone(v)

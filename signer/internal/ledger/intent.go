@@ -39,6 +39,10 @@ type Intent struct {
 	// At is the time for which the certificate was built. With it, the assertion and the
 	// profile the same TBS bytes can be built again.
 	At time.Time
+	// Line is what the certificate continues, or begins.
+	Line Line
+	// Successors says how often the presented certificate may be used up; nil where none was.
+	Successors *Successors
 	// Budgets are those that the certificate is taken from.
 	Budgets []Budget
 	// Record is what the audit says of the request: who, from where, for whom. Time, Event,
@@ -46,11 +50,20 @@ type Intent struct {
 	Record audit.Record
 }
 
+// Successors is how many certificates may follow another one, which takes the place of what the
+// assertion says of it: it is the profile's to say.
+type Successors struct {
+	// Limit is how many.
+	Limit int64
+	// KeepUntil is until when they are counted: past the last time at which it can be renewed.
+	KeepUntil time.Time
+}
+
 // row returns the intent as a row without seq and MAC.
 func (l *Ledger) row(in Intent) (*row, error) {
 	a := in.Verified.Message()
-	if a == nil || in.Request == nil || len(in.TBS) == 0 || len(in.Contents) == 0 || len(in.Serial) != 40 || in.At.IsZero() {
-		return nil, errors.New("recording an intent: it needs a verified assertion, a request, TBS bytes, contents, a time and a serial number of 40 digits")
+	if a == nil || in.Request == nil || len(in.TBS) == 0 || len(in.Contents) == 0 || len(in.Serial) != 40 || in.At.IsZero() || in.Line.LoginAt.IsZero() {
+		return nil, errors.New("recording an intent: it needs a verified assertion, a request, TBS bytes, contents, a time, the time of login and a serial number of 40 digits")
 	}
 	sealed, err := proto.Marshal(in.Verified.Sealed())
 	if err != nil {
@@ -68,7 +81,11 @@ func (l *Ledger) row(in Intent) (*row, error) {
 	if s := a.GetSpend(); len(s.GetIds()) > 0 {
 		r.spendKey = spendKey(spendIDs(s))
 		r.keepUntil = store.Micros(s.GetKeepUntil().AsTime())
+		if in.Successors != nil {
+			r.keepUntil = store.Micros(in.Successors.KeepUntil)
+		}
 	}
+	in.Line.into(r)
 	return r, nil
 }
 

@@ -59,7 +59,7 @@ func newLab(t *testing.T, db *store.DB) *lab {
 	}
 	l.opener, err = assertion.NewOpener(assertion.OpenerConfig{Audience: "ca", Now: l.now, Keys: []assertion.PublicKey{{
 		ID: "v1", Issuer: "validator.test", Key: l.key.Public(), NotAfter: start.Add(1000 * time.Hour),
-		Methods: []assertionv1.Method{assertionv1.Method_METHOD_TOKEN, assertionv1.Method_METHOD_LDAP_OTP, assertionv1.Method_METHOD_LDAP_PASSWORD},
+		Methods: []assertionv1.Method{assertionv1.Method_METHOD_TOKEN, assertionv1.Method_METHOD_LDAP_OTP, assertionv1.Method_METHOD_LDAP_PASSWORD, assertionv1.Method_METHOD_CERTIFICATE},
 		Realms:  []string{"DEVICES"},
 	}}})
 	if err != nil {
@@ -157,8 +157,9 @@ func (l *lab) intent(a ask) ledger.Intent {
 	}
 	serial := make([]byte, 20)
 	_, _ = rand.Read(serial)
+	verified := l.verified(a, request)
 	return ledger.Intent{
-		Serial: hex.EncodeToString(serial), Verified: l.verified(a, request), Request: request,
+		Serial: hex.EncodeToString(serial), Verified: verified, Request: request, Line: ledger.LineOf(verified.Message()),
 		TBS: append([]byte("tbs "), serial...), Contents: [][]byte{[]byte(a.contents)}, Subject: "CN=" + a.principal,
 		NotBefore: l.now(), NotAfter: l.now().Add(a.life), At: l.now(), Budgets: l.budgets,
 		Record: audit.Record{Actor: "gateway.test", RequestID: "r1", Identity: a.principal + "@DEVICES"},
@@ -184,6 +185,10 @@ func (l *lab) verified(a ask, request *csr.Request) assertion.Verified {
 	}
 	if a.method == assertionv1.Method_METHOD_TOKEN {
 		msg.Token = &assertionv1.EnrolmentToken{Id: a.token}
+	}
+	if a.method == assertionv1.Method_METHOD_CERTIFICATE {
+		sum := make([]byte, 32)
+		msg.PresentedCertificate = &assertionv1.PresentedCertificate{Sha256: sum, AnchorSha256: sum, Issuer: sum, Serial: sum}
 	}
 	if a.method != assertionv1.Method_METHOD_LDAP_PASSWORD {
 		msg.Spend = &assertionv1.Spend{Ids: [][]byte{[]byte(a.token)}, Limit: a.limit, KeepUntil: timestamppb.New(l.now().Add(a.keep))}

@@ -19,13 +19,13 @@ import (
 
 // shown are the columns of an Entry, behind seq.
 const shown = `seq, serial, state, label, realm, principal, subject, created_at, not_before, not_after,
- revoked_at, revocation_reason`
+ revoked_at, revocation_reason, predecessor`
 
 func scanShown(scan func(...any) error, more ...any) (seq int64, e *signerv1.Entry, err error) {
 	var r row
 	err = scan(append([]any{
 		&r.seq, &r.serial, &r.state, &r.label, &r.realm, &r.principal, &r.subject, &r.createdAt, &r.notBefore, &r.notAfter,
-		&r.revokedAt, &r.reason,
+		&r.revokedAt, &r.reason, &r.predecessor,
 	}, more...)...)
 	return r.seq, r.entry(), err
 }
@@ -34,8 +34,9 @@ func scanShown(scan func(...any) error, more ...any) (seq int64, e *signerv1.Ent
 func (r *row) entry() *signerv1.Entry {
 	e := &signerv1.Entry{
 		Serial: r.serial, State: r.state, Label: r.label, Realm: r.realm, Principal: r.principal, Subject: r.subject,
-		CreatedAt: timestamppb.New(store.Time(r.createdAt)),
-		NotBefore: timestamppb.New(store.Time(r.notBefore)), NotAfter: timestamppb.New(store.Time(r.notAfter)),
+		CreatedAt:   timestamppb.New(store.Time(r.createdAt)),
+		Predecessor: r.predecessor.String,
+		NotBefore:   timestamppb.New(store.Time(r.notBefore)), NotAfter: timestamppb.New(store.Time(r.notAfter)),
 	}
 	if r.revokedAt.Valid {
 		e.RevokedAt = timestamppb.New(store.Time(r.revokedAt.Int64))

@@ -39,19 +39,37 @@ type row struct {
 	notAfter     int64
 	revokedAt    sql.NullInt64
 	reason       sql.NullInt64
-	mac          []byte
+	// What follows is NULL in rows from before renewal.
+	predecessor     sql.NullString // '' for a first certificate
+	loginAt         sql.NullInt64
+	loginIndicators sql.NullString // one a line
+	lineUntil       sql.NullInt64  // NULL for no end
+	mac             []byte
 }
 
 // columns are those of values, in its order, and mac.
 const columns = `seq, serial, state, assertion_id, request_key, spend_key, keep_until, sealed, csr, tbs,
  certificate, owner, lease_until, label, realm, principal, subject, validator_key, created_at, not_before,
- not_after, revoked_at, revocation_reason, mac`
+ not_after, revoked_at, revocation_reason, predecessor, login_at, login_indicators, line_until, mac`
 
 const insertRow = `INSERT INTO entry (` + columns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
- $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24) ON CONFLICT (assertion_id) DO NOTHING`
+ $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) ON CONFLICT (assertion_id) DO NOTHING`
 
-// values returns what the MAC covers, in the order of columns.
+// values returns all but the MAC, in the order of columns.
 func (r *row) values() []any {
+	return append(r.former(), r.predecessor, r.loginAt, r.loginIndicators, r.lineUntil)
+}
+
+// covered returns what the MAC covers: all, but in rows from before renewal.
+func (r *row) covered() []any {
+	if !r.predecessor.Valid && !r.loginAt.Valid && !r.loginIndicators.Valid && !r.lineUntil.Valid {
+		return r.former()
+	}
+	return r.values()
+}
+
+// former returns what rows had before renewal.
+func (r *row) former() []any {
 	return []any{
 		r.seq, r.serial, int64(r.state), r.assertionID, r.requestKey, r.spendKey, r.keepUntil, r.sealed, r.csr, r.tbs,
 		r.certificate, r.owner, r.leaseUntil, r.label, r.realm, r.principal, r.subject, r.validatorKey, r.createdAt,
@@ -63,7 +81,7 @@ func (r *row) scan(from interface{ Scan(dest ...any) error }) error {
 	return from.Scan(
 		&r.seq, &r.serial, &r.state, &r.assertionID, &r.requestKey, &r.spendKey, &r.keepUntil, &r.sealed, &r.csr, &r.tbs,
 		&r.certificate, &r.owner, &r.leaseUntil, &r.label, &r.realm, &r.principal, &r.subject, &r.validatorKey, &r.createdAt,
-		&r.notBefore, &r.notAfter, &r.revokedAt, &r.reason, &r.mac,
+		&r.notBefore, &r.notAfter, &r.revokedAt, &r.reason, &r.predecessor, &r.loginAt, &r.loginIndicators, &r.lineUntil, &r.mac,
 	)
 }
 
@@ -72,7 +90,7 @@ func (r *row) scan(from interface{ Scan(dest ...any) error }) error {
 func (l *Ledger) seal(r *row) []byte {
 	h := hmac.New(sha256.New, l.macKey.Reveal())
 	h.Write([]byte("estuary/ledger-entry/v1\x00"))
-	for _, v := range r.values() {
+	for _, v := range r.covered() {
 		switch v := v.(type) {
 		case int64:
 			writeField(h, binary.BigEndian.AppendUint64(nil, uint64(v)))
@@ -90,6 +108,12 @@ func (l *Ledger) seal(r *row) []byte {
 				continue
 			}
 			writeField(h, binary.BigEndian.AppendUint64(nil, uint64(v.Int64)))
+		case sql.NullString:
+			if !v.Valid {
+				h.Write([]byte{0})
+				continue
+			}
+			writeField(h, []byte(v.String))
 		default:
 			panic(fmt.Sprintf("ledger: column of type %T has no place in the MAC", v))
 		}

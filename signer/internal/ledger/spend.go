@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/store"
@@ -62,17 +60,21 @@ func (l *Ledger) first(ctx context.Context, tx store.Tx, r *row, u use) error {
 	return alteredError{what: fmt.Sprintf("the count of uses of credential %x is gone, which serial %s was issued on", u.id, serial)}
 }
 
-// giveBack returns the use that r took: a token's, which can be offered again. A one-time
+// Returns tells whether an intent that fails gives back what it took: where the same credential
+// can be offered again.
+func Returns(a *assertionv1.Assertion) bool {
+	method := a.GetAuthentication().GetMethod()
+	return method == assertionv1.Method_METHOD_TOKEN || method == assertionv1.Method_METHOD_CERTIFICATE
+}
+
+// giveBack returns the use that r took: a token's or a certificate's, which can be offered again. A one-time
 // password was used up where it was checked, and stays spent.
 func (l *Ledger) giveBack(ctx context.Context, tx store.Tx, r *row) error {
-	sealed, a := &assertionv1.SealedAssertion{}, &assertionv1.Assertion{}
-	if err := proto.Unmarshal(r.sealed, sealed); err != nil {
-		return fmt.Errorf("decoding a stored assertion: %w", err)
+	a, err := r.assertion()
+	if err != nil {
+		return err
 	}
-	if err := proto.Unmarshal(sealed.GetPayload(), a); err != nil {
-		return fmt.Errorf("decoding a stored assertion: %w", err)
-	}
-	if a.GetAuthentication().GetMethod() != assertionv1.Method_METHOD_TOKEN {
+	if !Returns(a) {
 		return nil
 	}
 	for _, id := range spendIDs(a.GetSpend()) {

@@ -19,7 +19,7 @@ import (
 func (l *Ledger) Status(ctx context.Context, serial string) (*Revoked, error) {
 	var r *row
 	err := l.db.Read(ctx, func(ctx context.Context, tx store.Tx) (err error) {
-		r, err = l.load(ctx, tx, "serial = $1", serial)
+		r, err = l.bySerial(ctx, tx, serial)
 		return err
 	})
 	altered := alteredError{}
@@ -31,7 +31,7 @@ func (l *Ledger) Status(ctx context.Context, serial string) (*Revoked, error) {
 	case err != nil:
 		return nil, fault.New(fault.Unavailable, "ledger.Status", "", err)
 	case r.revokedAt.Valid:
-		return &Revoked{Serial: r.serial, At: store.Time(r.revokedAt.Int64), Reason: int(r.reason.Int64)}, nil
+		return r.revoked(), nil
 	case r.state != signerv1.EntryState_ENTRY_STATE_ISSUED:
 		return nil, fault.New(fault.NotFound, "ledger.Status", "no certificate was issued with this serial number", nil)
 	}

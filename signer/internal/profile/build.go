@@ -9,8 +9,10 @@ import (
 	"time"
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
+	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/services/subjectid"
 	"github.com/estuary-pki/estuary/signer/internal/ca"
 	"github.com/estuary-pki/estuary/signer/internal/dn"
 )
@@ -23,12 +25,16 @@ const maxSerialBits = 159
 // ones give the same template. A refusal is a *fault.Error, Forbidden, with a text for the
 // client; a serial number that is not usable, or an authority at its end, is another error.
 func (s *Set) Build(a *assertionv1.Assertion, r *csr.Request, at time.Time, serial *big.Int) (*x509.Certificate, error) {
-	if serial == nil || serial.Sign() <= 0 || serial.BitLen() > maxSerialBits {
-		return nil, fault.New(fault.Internal, op, "", errors.New("the serial number is not positive or longer than 20 octets"))
+	if err := checkSerial(serial); err != nil {
+		return nil, err
 	}
-	rule, err := s.allow(a, r)
+	indicators := a.GetAuthentication().GetIndicators()
+	rule, err := s.allow(a, r, indicators)
 	if err != nil {
 		return nil, err
+	}
+	if a.GetAuthentication().GetMethod() == assertionv1.Method_METHOD_CERTIFICATE && !s.Foreign(rule.Label, a.GetPresentedCertificate().GetAnchorSha256()) {
+		return nil, forbid("certificates of that authority are not accepted under this label")
 	}
 	names, err := rule.chooseNames(a, r)
 	if err != nil {
@@ -44,15 +50,28 @@ func (s *Set) Build(a *assertionv1.Assertion, r *csr.Request, at time.Time, seri
 	if err := s.checkRequest(rule, r, subject); err != nil {
 		return nil, err
 	}
-	return s.template(rule, a, r, details{subject: subject, names: names, at: at, serial: serial})
+	return s.template(rule, a, r, details{
+		subject: subject, names: names, at: at, serial: serial, indicators: indicators,
+		length: rule.length(indicators), until: rule.lineEnd(assertion.LoginTime(a), time.Time{}),
+	})
+}
+
+func checkSerial(serial *big.Int) error {
+	if serial == nil || serial.Sign() <= 0 || serial.BitLen() > maxSerialBits {
+		return fault.New(fault.Internal, op, "", errors.New("the serial number is not positive or longer than 20 octets"))
+	}
+	return nil
 }
 
 // details are the computed parts of a certificate.
 type details struct {
-	subject []byte
-	names   []csr.Name
-	at      time.Time
-	serial  *big.Int
+	subject    []byte
+	names      []csr.Name
+	at         time.Time
+	serial     *big.Int
+	indicators []string
+	length     time.Duration
+	until      time.Time // the end of the line; zero for never
 }
 
 func (s *Set) template(r *rule, a *assertionv1.Assertion, request *csr.Request, d details) (*x509.Certificate, error) {
@@ -70,9 +89,14 @@ func (s *Set) template(r *rule, a *assertionv1.Assertion, request *csr.Request, 
 	if err := setNames(t, d.names); err != nil {
 		return nil, err
 	}
-	if err := r.setIndicators(t, a); err != nil {
+	if err := r.setIndicators(t, d.indicators); err != nil {
 		return nil, err
 	}
+	whose, err := subjectid.Extension(subjectid.Of(a.GetIdentity()))
+	if err != nil {
+		return nil, forbid("the identity cannot stand in a certificate: %s", err)
+	}
+	t.ExtraExtensions = append(t.ExtraExtensions, whose)
 	switch {
 	case dn.IsEmpty(d.subject) && len(d.names) == 0:
 		return nil, forbid("the certificate would have no name at all")
@@ -81,15 +105,23 @@ func (s *Set) template(r *rule, a *assertionv1.Assertion, request *csr.Request, 
 	case bytes.Equal(d.subject, s.authority.RawSubject):
 		return nil, forbid("the subject would be that of the authority")
 	}
-	t.NotBefore, t.NotAfter, err = s.validity(r, a, d.at)
+	t.NotBefore, t.NotAfter, err = s.validity(r, d)
 	return t, err
 }
 
-// validity computes the time of validity: backdated, bounded by what each indicator allows,
-// and within that of the authority.
-func (s *Set) validity(r *rule, a *assertionv1.Assertion, at time.Time) (start, end time.Time, err error) {
-	at = at.UTC().Truncate(time.Second)
-	start, end = at.Add(-time.Duration(r.Backdate)), at.Add(r.length(a.GetAuthentication().GetIndicators()))
+// validity computes the time of validity: backdated, bounded by what each indicator allows and
+// by the end of the line, and within that of the authority.
+func (s *Set) validity(r *rule, d details) (start, end time.Time, err error) {
+	at := d.at.UTC().Truncate(time.Second)
+	start, end = at.Add(-time.Duration(r.Backdate)), at.Add(d.length)
+	if !d.until.IsZero() {
+		if until := d.until.UTC().Truncate(time.Second); until.Before(end) {
+			end = until
+		}
+		if end.Before(at.Add(shortest)) {
+			return start, end, forbid("the first login of this line of certificates is too long ago (max_chain_age): log in again to enrol")
+		}
+	}
 	if start.Before(s.authority.NotBefore) {
 		start = s.authority.NotBefore
 	}

@@ -208,8 +208,8 @@ func TestRefusals(t *testing.T) {
 		want    string
 	}{
 		"label":          {device(), func(m *assertionv1.Assertion) { m.Label = "other" }, plain, `no profile for the label "other"`},
-		"reenroll":       {device(), func(m *assertionv1.Assertion) { m.Operation = assertionv1.Operation_OPERATION_REENROLL }, plain, "only enrolment"},
-		"no operation":   {device(), func(m *assertionv1.Assertion) { m.Operation = 0 }, plain, "only enrolment"},
+		"reenroll":       {device(), func(m *assertionv1.Assertion) { m.Operation = assertionv1.Operation_OPERATION_REENROLL }, plain, "nothing to renew"},
+		"no operation":   {device(), func(m *assertionv1.Assertion) { m.Operation = 0 }, plain, "no such operation"},
 		"kind":           {device(), func(m *assertionv1.Assertion) { m.Identity.Kind = assertionv1.IdentityKind_IDENTITY_KIND_USER }, plain, "kind of identity"},
 		"realm":          {device(func(p *profile.Profile) { p.Realms = []string{"OTHER"} }), nil, plain, "realm"},
 		"method":         {device(), func(m *assertionv1.Assertion) { m.Authentication.Method = assertionv1.Method_METHOD_CERTIFICATE }, plain, "way of authentication"},

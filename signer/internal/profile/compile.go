@@ -28,6 +28,7 @@ var methods = map[string]assertionv1.Method{
 	"ldap-password": assertionv1.Method_METHOD_LDAP_PASSWORD,
 	"radius":        assertionv1.Method_METHOD_RADIUS,
 	"negotiate":     assertionv1.Method_METHOD_NEGOTIATE,
+	"certificate":   assertionv1.Method_METHOD_CERTIFICATE,
 }
 
 // Methods translates the words of a methods key. The error names the first that is not known.
@@ -54,6 +55,9 @@ type rule struct {
 	serverAuth  bool
 
 	indicatorExtension asn1.ObjectIdentifier
+
+	lineAge time.Duration // 0 for no end
+	anchors [][]byte
 }
 
 // add records that a key breaks a rule, as config.Report.Add does.
@@ -77,6 +81,7 @@ func compile(p Profile, add add) *rule {
 	r.compileKerberosNames(add)
 	r.compileIndicatorExtension(add)
 	r.checkValidity(add)
+	r.compileRenewal(add)
 	r.compileUsages(add)
 	if p.MaxPerHour < 0 {
 		add("max_per_hour", "is negative")
@@ -168,6 +173,7 @@ func (r *rule) checkChoices(add add) {
 		{"csr_names", r.CSRNames, []string{refuse, drop}},
 		{"csr_subject", r.CSRSubject, []string{match, ignore}},
 		{"csr_extensions", r.CSRExtensions, []string{refuse, ignore}},
+		{"rekey", r.Rekey, []string{rekeyInWindow, rekeySameKey, rekeyAny}},
 		{"unmapped", r.Unmapped, []string{template, refuse}},
 		{"challenge_password", r.ChallengePassword, []string{"verify", "require", ignore}},
 	} {

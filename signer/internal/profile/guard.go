@@ -19,7 +19,7 @@ type login struct {
 
 // logins are the ways that each method stands for. A ticket can come from any of Kerberos.
 var logins = map[assertionv1.Method][]login{
-	assertionv1.Method_METHOD_TOKEN:         {{name: "an enrolment token", stranger: true}},
+	assertionv1.Method_METHOD_TOKEN:         {{name: "an enrolment token", indicators: []string{"token"}, stranger: true}},
 	assertionv1.Method_METHOD_LDAP_OTP:      {{name: "otp", indicators: []string{"otp"}}},
 	assertionv1.Method_METHOD_RADIUS:        {{name: "radius", indicators: []string{"radius"}}},
 	assertionv1.Method_METHOD_LDAP_PASSWORD: {{name: "a password alone"}},
@@ -50,7 +50,7 @@ func CheckPKINIT(profiles []Profile, report func(i int, key, format string, args
 			continue
 		}
 		for i, to := range rules {
-			for _, l := range from.logins() {
+			for _, l := range from.loginsOfLine(rules) {
 				gain, loss := to.worth(pkinit), to.worth(l.indicators...)
 				if l.stranger {
 					loss = 0
@@ -100,12 +100,35 @@ func (r *rule) forPKINIT() bool {
 func (r *rule) logins() (all []login) {
 	for _, m := range r.methods {
 		for _, l := range logins[m] {
-			indicators := l.indicators
-			if l.stranger {
-				indicators = []string{"token"}
-			}
-			if len(r.RequireIndicators) == 0 || overlap(r.RequireIndicators, indicators) {
+			if len(r.RequireIndicators) == 0 || overlap(r.RequireIndicators, l.indicators) {
 				all = append(all, l)
+			}
+		}
+	}
+	return all
+}
+
+// loginsOfLine returns the ways to get a certificate of the profile, directly or by renewing one
+// of other labels: renewals keep the indicators of the login.
+func (r *rule) loginsOfLine(rules []*rule) []login {
+	all, seen := r.logins(), map[string]bool{r.Label: true}
+	if len(r.anchors) > 0 && (len(r.RequireIndicators) == 0 || slices.Contains(r.RequireIndicators, x509Indicator)) {
+		all = append(all, login{name: "a certificate of another authority", indicators: []string{x509Indicator}, stranger: true})
+	}
+	for queue := r.renewed(); len(queue) > 0; queue = queue[1:] {
+		if seen[queue[0]] {
+			continue
+		}
+		seen[queue[0]] = true
+		for _, from := range rules {
+			if from.Label != queue[0] {
+				continue
+			}
+			queue = append(queue, from.renewed()...)
+			for _, l := range from.logins() {
+				if len(r.RequireIndicators) == 0 || overlap(r.RequireIndicators, l.indicators) {
+					all = append(all, l)
+				}
 			}
 		}
 	}
@@ -129,9 +152,9 @@ func samePeople(a, b *rule) bool {
 		(len(a.Realms) == 0 || len(b.Realms) == 0 || overlap(a.Realms, b.Realms))
 }
 
-// problemsOf is CheckPKINIT for those who want errors.
-func problemsOf(profiles []Profile) (problems []error) {
-	CheckPKINIT(profiles, func(i int, key, format string, args ...any) {
+// problemsOf is a check of all profiles for those who want errors.
+func problemsOf(profiles []Profile, check func([]Profile, func(i int, key, format string, args ...any))) (problems []error) {
+	check(profiles, func(i int, key, format string, args ...any) {
 		problems = append(problems, fmt.Errorf("profile %q: %s: %w", profiles[i].Label, key, fmt.Errorf(format, args...)))
 	})
 	return problems

@@ -193,8 +193,8 @@ func (r *rule) compileIndicatorExtension(add add) {
 
 // setIndicators writes the authentication indicators, as RFC 8129 section 3 encodes them, into
 // the extension that the profile names; nothing where there are none.
-func (r *rule) setIndicators(t *x509.Certificate, a *assertionv1.Assertion) error {
-	found := slices.Compact(slices.Sorted(slices.Values(a.GetAuthentication().GetIndicators())))
+func (r *rule) setIndicators(t *x509.Certificate, indicators []string) error {
+	found := slices.Compact(slices.Sorted(slices.Values(indicators)))
 	if r.indicatorExtension == nil || len(found) == 0 {
 		return nil
 	}

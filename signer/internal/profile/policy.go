@@ -2,6 +2,7 @@ package profile
 
 import (
 	"bytes"
+	"encoding/asn1"
 	"slices"
 	"time"
 
@@ -11,23 +12,26 @@ import (
 )
 
 // allow decides whether this identity may have a certificate for this key under the label,
-// whatever its names.
-func (s *Set) allow(a *assertionv1.Assertion, request *csr.Request) (*rule, error) {
+// whatever its names. The indicators are those of the proof and, of a renewal, those of the
+// first login.
+func (s *Set) allow(a *assertionv1.Assertion, request *csr.Request, indicators []string) (*rule, error) {
 	r := s.rules[a.GetLabel()]
 	if r == nil {
 		return nil, forbid("there is no profile for the label %s", short(a.GetLabel()))
 	}
 	id, proof := a.GetIdentity(), a.GetAuthentication()
 	switch {
-	case a.GetOperation() != assertionv1.Operation_OPERATION_ENROLL:
-		return nil, forbid("only enrolment is offered under this label")
+	case a.GetOperation() != assertionv1.Operation_OPERATION_ENROLL && a.GetOperation() != assertionv1.Operation_OPERATION_REENROLL:
+		return nil, forbid("there is no such operation")
+	case a.GetOperation() == assertionv1.Operation_OPERATION_REENROLL && proof.GetMethod() != assertionv1.Method_METHOD_CERTIFICATE:
+		return nil, forbid("only certificates are renewed: there is nothing to renew")
 	case !slices.Contains(r.kinds, id.GetKind()):
 		return nil, forbid("this kind of identity may not enrol under this label")
 	case len(r.Realms) > 0 && !slices.Contains(r.Realms, id.GetRealm()):
 		return nil, forbid("the identity's realm may not enrol under this label")
 	case !slices.Contains(r.methods, proof.GetMethod()):
 		return nil, forbid("this way of authentication is not accepted under this label")
-	case len(r.RequireIndicators) > 0 && !overlap(r.RequireIndicators, proof.GetIndicators()):
+	case len(r.RequireIndicators) > 0 && !overlap(r.RequireIndicators, indicators):
 		return nil, forbid("this label demands a stronger authentication")
 	case r.MaxLoginAge > 0 && proof.GetMethod() == assertionv1.Method_METHOD_NEGOTIATE &&
 		proof.GetVerifiedAt().AsTime().Sub(proof.GetLoginTime().AsTime()) > time.Duration(r.MaxLoginAge):
@@ -67,6 +71,9 @@ func (s *Set) checkRequest(r *rule, request *csr.Request, subject []byte) error 
 				return forbid("the request asks for the extension %s: only subjectAltName may be asked for under this label", short(e.Id.String()))
 			}
 		}
+	}
+	if slices.ContainsFunc(request.Attributes(), func(id asn1.ObjectIdentifier) bool { return id.String() == oidChangeSubjectName }) {
+		return forbid("the request asks for other names (ChangeSubjectName, RFC 6402 section 2.8), which no label offers: enrol anew under the new name")
 	}
 	if _, has := request.ChallengePassword(); r.ChallengePassword == "require" && !has {
 		return forbid("this label demands that identity and proof of possession are linked: the request needs a challengePassword (RFC 7030 section 3.5)")

@@ -58,7 +58,8 @@ func NewSet(c Config) (*Set, error) {
 		}
 		s.rules[p.Label] = r
 	}
-	problems = append(problems, problemsOf(c.Profiles)...)
+	problems = append(problems, problemsOf(c.Profiles, CheckPKINIT)...)
+	problems = append(problems, problemsOf(c.Profiles, CheckRenews)...)
 	if len(c.Profiles) == 0 {
 		problems = append(problems, errors.New("there is no profile"))
 	}

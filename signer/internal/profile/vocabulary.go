@@ -36,7 +36,7 @@ var kinds = map[string]assertionv1.IdentityKind{
 
 // indicators are the authentication indicators of Kerberos as FreeIPA names them, and ours:
 // token and x509.
-var indicators = []string{"hardened", "idp", "otp", "passkey", pkinit, "radius", "token", "x509"}
+var indicators = []string{"hardened", "idp", "otp", "passkey", pkinit, "radius", "token", x509Indicator}
 
 // noIndicator stands in max_validity for a proof without any.
 const noIndicator = "none"

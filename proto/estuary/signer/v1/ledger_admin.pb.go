@@ -234,8 +234,10 @@ type Entry struct {
 	RevokedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
 	// Why, where revoked_at is set.
 	RevocationReason RevocationReason `protobuf:"varint,11,opt,name=revocation_reason,json=revocationReason,proto3,enum=estuary.signer.v1.RevocationReason" json:"revocation_reason,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Serial number of the certificate that it renews; empty for a first one.
+	Predecessor   string `protobuf:"bytes,12,opt,name=predecessor,proto3" json:"predecessor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Entry) Reset() {
@@ -343,6 +345,13 @@ func (x *Entry) GetRevocationReason() RevocationReason {
 		return x.RevocationReason
 	}
 	return RevocationReason_REVOCATION_REASON_UNSPECIFIED
+}
+
+func (x *Entry) GetPredecessor() string {
+	if x != nil {
+		return x.Predecessor
+	}
+	return ""
 }
 
 // ListCertificatesRequest asks for a page of entries.
@@ -798,7 +807,7 @@ var File_estuary_signer_v1_ledger_admin_proto protoreflect.FileDescriptor
 
 const file_estuary_signer_v1_ledger_admin_proto_rawDesc = "" +
 	"\n" +
-	"$estuary/signer/v1/ledger_admin.proto\x12\x11estuary.signer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x03\n" +
+	"$estuary/signer/v1/ledger_admin.proto\x12\x11estuary.signer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x04\n" +
 	"\x05Entry\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x123\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1d.estuary.signer.v1.EntryStateR\x05state\x12\x14\n" +
@@ -814,7 +823,8 @@ const file_estuary_signer_v1_ledger_admin_proto_rawDesc = "" +
 	"\n" +
 	"revoked_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12P\n" +
-	"\x11revocation_reason\x18\v \x01(\x0e2#.estuary.signer.v1.RevocationReasonR\x10revocationReason\"\x8e\x02\n" +
+	"\x11revocation_reason\x18\v \x01(\x0e2#.estuary.signer.v1.RevocationReasonR\x10revocationReason\x12 \n" +
+	"\vpredecessor\x18\f \x01(\tR\vpredecessor\"\x8e\x02\n" +
 	"\x17ListCertificatesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +

@@ -1,0 +1,10 @@
+-- Where a certificate comes from. Rows from before have NULL in all four, and a MAC without them.
+-- The serial number of the one that it renews, '' for a first one.
+ALTER TABLE entry ADD COLUMN predecessor TEXT;
+-- When the holder logged in for the first of the line, and by which indicators (RFC 8129), one a line.
+ALTER TABLE entry ADD COLUMN login_at BIGINT;
+ALTER TABLE entry ADD COLUMN login_indicators TEXT;
+-- When the line ends; NULL for never.
+ALTER TABLE entry ADD COLUMN line_until BIGINT;
+
+CREATE INDEX entry_predecessor ON entry (predecessor) WHERE predecessor <> '';
