@@ -21,6 +21,7 @@ import (
 	"github.com/estuary-pki/estuary/services/store"
 	"github.com/estuary-pki/estuary/validator/internal/attest"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
+	"github.com/estuary-pki/estuary/validator/internal/clientcert"
 	"github.com/estuary-pki/estuary/validator/internal/config"
 	"github.com/estuary-pki/estuary/validator/internal/serve"
 	"github.com/estuary-pki/estuary/validator/internal/state"
@@ -51,6 +52,8 @@ type parts struct {
 	stream  *audit.Stream
 	log     *slog.Logger
 	set     *metrics.Set
+
+	certificates *clientcert.Verifier
 }
 
 // start opens everything from the inside out and serves until ctx ends.
@@ -87,6 +90,11 @@ func start(ctx context.Context, c *config.Config, _ func() (*config.Config, erro
 		if p.tickets, err = p.openTickets(c.GSSAPI); err != nil {
 			return err
 		}
+	}
+	anchors := c.Verifier()
+	anchors.Log, anchors.Metrics = p.log, p.set
+	if p.certificates, err = clientcert.New(anchors); err != nil {
+		return err
 	}
 	return listen(ctx, c, p)
 }
@@ -166,6 +174,7 @@ func listen(ctx context.Context, c *config.Config, p parts) error {
 	if p.tickets != nil {
 		ops.Check("keytab", false, p.tickets.keytab.Check) // the keys that were there are used
 	}
+	ops.Check("trust anchors", false, func(context.Context) error { return p.certificates.Check() })
 	server.SetServing(true)
 	if err := run.Notify(run.Ready); err != nil {
 		return err
@@ -184,7 +193,7 @@ func register(server *mesh.Server, c *config.Config, p parts, name string) error
 	if err != nil {
 		return err
 	}
-	checks := authn.Config{Labels: c.LabelRules(), Realm: c.OTP.Realm, Tokens: p.checker, Throttle: p.limits, Now: p.clock.Now}
+	checks := authn.Config{Labels: c.LabelRules(), Realm: c.OTP.Realm, Tokens: p.checker, Certificates: p.certificates, Throttle: p.limits, Now: p.clock.Now}
 	if p.logins != nil {
 		checks.Login = p.logins.login
 	}

@@ -89,6 +89,8 @@ func (m *Maker) Seal(r Request, p authn.Proof) (Sealed, error) {
 		Authentication: p.Authentication,
 		Token:          p.Token,
 		Spend:          p.Spend,
+
+		PresentedCertificate: p.Certificate,
 	}, m.c.Key)
 	if err != nil {
 		return Sealed{}, fmt.Errorf("attesting to %s: %w", p.Identity.GetPrincipal(), err)

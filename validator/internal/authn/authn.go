@@ -1,6 +1,6 @@
 // Package authn turns a credential into an identity and the proof of it.
 //
-// serve calls it once for each attempt; it picks the back end by the label and asks token,
+// serve calls it for each attempt; it picks the back end by the label and asks clientcert, token,
 // login or kerberos.
 // What it returns is ready to stand in an assertion; attest puts it there.
 package authn
@@ -14,8 +14,10 @@ import (
 	"time"
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
+	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/secret"
+	"github.com/estuary-pki/estuary/validator/internal/clientcert"
 	"github.com/estuary-pki/estuary/validator/internal/kerberos"
 	"github.com/estuary-pki/estuary/validator/internal/login"
 	"github.com/estuary-pki/estuary/validator/internal/state"
@@ -45,7 +47,7 @@ var Basics = []Basic{BasicToken, BasicDirectory, BasicTokenThenDirectory, BasicN
 // Directory tells whether it may be a directory account's password.
 func (b Basic) Directory() bool { return b == BasicDirectory || b == BasicTokenThenDirectory }
 
-// DirectoryCheck says whether who has an enrolment token or a Kerberos ticket has to be an
+// DirectoryCheck says whether who has an enrolment token, a Kerberos ticket or a certificate has to be an
 // account of the directory too, so that one that has left gets no certificate any more.
 type DirectoryCheck string
 
@@ -71,7 +73,9 @@ type Rule struct {
 	AcceptPassword bool
 	// Negotiate accepts Kerberos tickets.
 	Negotiate bool
-	// Check holds who has a token or a ticket against the directory.
+	// Certificates are those that are accepted.
+	Certificates clientcert.Rule
+	// Check holds who has a token, a ticket or a certificate against the directory.
 	Check DirectoryCheck
 }
 
@@ -96,6 +100,10 @@ type Attempt struct {
 	// ServerEndPoint is the hash over the gateway's certificate (RFC 5929 section 4.1), which
 	// channel bindings of Negotiate are held against.
 	ServerEndPoint []byte
+	// Certificates are what the client presented in TLS, DER, leaf first.
+	Certificates [][]byte
+	// Revocation is what the gateway's revocation list says of the first of them.
+	Revocation validatorv1.RevocationStatus
 }
 
 // Proof is what an accepted credential proved, as it stands in an assertion.
@@ -106,6 +114,8 @@ type Proof struct {
 	Authentication *assertionv1.Authentication
 	// Token is what the enrolment token allows.
 	Token *assertionv1.EnrolmentToken
+	// Certificate names the certificate that was presented.
+	Certificate *assertionv1.PresentedCertificate
 	// Spend is what it uses up.
 	Spend *assertionv1.Spend
 }
@@ -115,6 +125,9 @@ type Outcome struct {
 	// Refused is why not, for the audit alone; empty when the credential was accepted.
 	// It holds nothing of what the client sent.
 	Refused string
+	// Absent tells that what was refused is a certificate that does not verify: as if it had not
+	// been presented.
+	Absent bool
 	// Alarm is what shows that somebody changed the database; empty when nothing does. It
 	// does not depend on whether the credential was accepted.
 	Alarm string
@@ -138,7 +151,9 @@ type Outcome struct {
 	Method string
 	// TokenID is the id of the token that was found, refused or not; empty when there was none.
 	TokenID string
-	// Identity is principal@REALM of that token or account.
+	// Certificate is the serial number of the certificate that was presented, hexadecimal.
+	Certificate string
+	// Identity is principal@REALM of that token, account or certificate.
 	Identity string
 }
 
@@ -158,6 +173,8 @@ type Config struct {
 	Skew time.Duration
 	// State remembers which tickets were used; needed with Kerberos.
 	State *state.Store
+	// Certificates judges certificates; nil when no label accepts any.
+	Certificates *clientcert.Verifier
 	// Throttle has the limits on failures.
 	Throttle *throttle.Throttle
 	// Now tells the time.
@@ -186,6 +203,9 @@ func New(c Config) (*Authenticator, error) {
 			return nil, fmt.Errorf("label %s: unknown check %q", label, string(rule.Check))
 		case c.Login == nil && (rule.Basic.Directory() || rule.Check != CheckNone):
 			return nil, fmt.Errorf("label %s needs a directory", label)
+		}
+		if err := c.checkCertificates(label, rule); err != nil {
+			return nil, err
 		}
 	}
 	return &Authenticator{c: c}, nil

@@ -12,10 +12,12 @@ import (
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/audit"
+	"github.com/estuary-pki/estuary/services/certpath/certpathtest"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/secret"
 	"github.com/estuary-pki/estuary/services/store/storetest"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
+	"github.com/estuary-pki/estuary/validator/internal/clientcert"
 	"github.com/estuary-pki/estuary/validator/internal/directory"
 	"github.com/estuary-pki/estuary/validator/internal/login"
 	"github.com/estuary-pki/estuary/validator/internal/radius"
@@ -28,6 +30,7 @@ import (
 // office is an authenticator beside a directory: with a label for each rule.
 type office struct {
 	*authn.Authenticator
+	ca    *certpathtest.Holder // whose certificates some labels accept
 	ipa   *ipatest.Server
 	state *state.Store
 	hash  *token.Hasher
@@ -41,7 +44,7 @@ func newOffice(t *testing.T) *office {
 	}
 	t.Cleanup(func() { _ = ipa.Close() })
 	log, set := slog.New(slog.DiscardHandler), metrics.NewSet()
-	o := &office{ipa: ipa}
+	o := &office{ipa: ipa, ca: certpathtest.Issue(t, nil, nil, certpathtest.Authority)}
 	check := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -71,6 +74,8 @@ func newOffice(t *testing.T) *office {
 	check(err)
 	tokens, err := token.NewChecker(token.CheckerConfig{State: o.state, Hasher: o.hash, Match: token.MatchIfPresent, Now: time.Now})
 	check(err)
+	certificates, err := clientcert.New(clientcert.Config{Authority: certpathtest.File(t, o.ca), Log: log, Metrics: set})
+	check(err)
 	o.Authenticator, err = authn.New(authn.Config{
 		Labels: map[string]authn.Rule{
 			"devices":   {Basic: authn.BasicToken, Check: authn.CheckNone},
@@ -82,9 +87,11 @@ func newOffice(t *testing.T) *office {
 
 			"tickets":           {Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckNone},
 			"tickets-required":  {Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckRequired},
+			"cards":             {Basic: authn.BasicNone, Check: authn.CheckRequired, Certificates: clientcert.Rule{Authorities: []string{clientcert.Own}}},
+			"cards-reachable":   {Basic: authn.BasicNone, Check: authn.CheckIfReachable, Certificates: clientcert.Rule{Authorities: []string{clientcert.Own}}},
 			"tickets-reachable": {Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckIfReachable},
 		},
-		Realm: "DEVICES", Tokens: tokens, Login: logins, Throttle: limits, Now: time.Now,
+		Realm: "DEVICES", Tokens: tokens, Certificates: certificates, Login: logins, Throttle: limits, Now: time.Now,
 		Kerberos: newAcceptor(t), Skew: time.Minute, State: o.state,
 	})
 	check(err)
@@ -194,5 +201,55 @@ func TestDirectoryCheck(t *testing.T) {
 		if out, err := o.try(t, label, ":"+good); !errors.Is(err, want) || out.Refused != "" {
 			t.Errorf("%s while the directory is down: refused %q, %v", label, out.Refused, err)
 		}
+	}
+}
+
+// TestHoldersAreLookedUp: the certificate of one who has left proves nothing any more, and what
+// the directory knows of who has not is asserted.
+func TestHoldersAreLookedUp(t *testing.T) {
+	const (
+		user   = assertionv1.IdentityKind_IDENTITY_KIND_USER
+		host   = assertionv1.IdentityKind_IDENTITY_KIND_HOST
+		device = assertionv1.IdentityKind_IDENTITY_KIND_DEVICE
+	)
+	o := newOffice(t)
+	o.ipa.AddUser(ipatest.User{UID: "alice", Mail: []string{"alice@ipa.test"}, Groups: []string{"vpn"}})
+	o.ipa.AddUser(ipatest.User{UID: "left", Locked: true})
+	try := func(label string, kind assertionv1.IdentityKind, principal, realm string) (authn.Outcome, error) {
+		h := certpathtest.Issue(t, o.ca, nil, certpathtest.Of(t, kind, principal, realm))
+		return o.Certificate(t.Context(), authn.Attempt{Label: label, ClientAddress: "192.0.2.7", Certificates: [][]byte{h.Raw}})
+	}
+	for _, c := range []struct {
+		kind             assertionv1.IdentityKind
+		principal, realm string
+		refused          string
+	}{
+		{user, "alice", "IPA.TEST", ""},
+		{user, "left", "IPA.TEST", "account is locked (nsAccountLock)"},
+		{user, "nobody", "IPA.TEST", "unknown account"},
+		{user, "Alice", "IPA.TEST", "unknown account"},
+		{user, "alice", "OTHER.TEST", "client's realm is not the directory's, which the label wants it to be in"},
+		{host, "alice", "IPA.TEST", "the directory knows the holder of the certificate under another name or kind"},
+		{device, "alice", "DEVICES", ""},
+		{device, "pump-7", "DEVICES", "unknown account"},
+	} {
+		out, err := try("cards", c.kind, c.principal, c.realm)
+		if err != nil || out.Refused != c.refused || out.Absent || out.Identity != c.principal+"@"+c.realm {
+			t.Errorf("%s %s@%s: refused %q, %v, not %q", c.kind, c.principal, c.realm, out.Refused, err, c.refused)
+		}
+		if c.kind == user && c.refused == "" && (len(out.Proof.Identity.GetGroups()) != 1 || len(out.Proof.Identity.GetMail()) != 1) {
+			t.Errorf("asserted %v", out.Proof.Identity)
+		}
+	}
+	if err := o.ipa.SetFault(ipatest.Refuse); err != nil {
+		t.Fatal(err)
+	}
+	for label, want := range map[string]error{"cards": fault.Unavailable, "cards-reachable": nil} {
+		if out, err := try(label, user, "alice", "IPA.TEST"); !errors.Is(err, want) || out.Refused != "" {
+			t.Errorf("%s while the directory is down: refused %q, %v", label, out.Refused, err)
+		}
+	}
+	if _, err := try("users", user, "alice", "IPA.TEST"); !errors.Is(err, fault.Forbidden) {
+		t.Errorf("under a label without certificates: %v", err)
 	}
 }

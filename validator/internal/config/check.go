@@ -52,6 +52,7 @@ func (c *Config) Check(r *config.Report) {
 			r.Add("label["+strconv.Itoa(i)+"].negotiate", "needs [gssapi] enabled")
 		}
 	}
+	c.checkCertificates(r)
 	c.checkLogins(r)
 }
 

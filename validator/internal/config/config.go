@@ -11,25 +11,28 @@ import (
 	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/services/run"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
+	"github.com/estuary-pki/estuary/validator/internal/clientcert"
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
 // Config is the file validator.toml.
 type Config struct {
-	Mesh      Mesh          `toml:"mesh" doc:"How other services reach the validator."`
-	Assertion Assertion     `toml:"assertion" doc:"The statements in which the signer is told who asks."`
-	State     State         `toml:"state" doc:"The record of tokens and of what became of credentials."`
-	OTP       OTP           `toml:"otp" doc:"Enrolment tokens."`
-	Directory Directory     `toml:"directory" doc:"The LDAP directory with the accounts, FreeIPA's or another; without servers no account can enrol by its password."`
-	OneTime   OneTime       `toml:"one_time" doc:"How one-time codes that were used are remembered."`
-	RADIUS    []RADIUS      `toml:"radius" doc:"RADIUS servers, a table for each group of servers that share their tokens: for accounts of a directory that names none, or with what the directory cannot say of a server that it names."`
-	Client    RADIUSClient  `toml:"radius_client" doc:"The validator as a RADIUS client."`
-	GSSAPI    GSSAPI        `toml:"gssapi" doc:"Kerberos tickets by HTTP Negotiate, checked against a keytab."`
-	OTPD      OTPD          `toml:"otpd" doc:"The socket on which a KDC has one-time passwords checked, as by FreeIPA's ipa-otpd."`
-	Throttle  Throttle      `toml:"throttle" doc:"How many credentials may be refused. All validators of a database count together."`
-	Labels    []Label       `toml:"label" doc:"What proves an identity, a table for each EST label; under other labels nothing does."`
-	Ops       run.OpsConfig `toml:"ops" doc:"The listener for operators: /healthz, /readyz, /metrics."`
-	Log       run.LogConfig `toml:"log" doc:"The log on standard error."`
+	Mesh          Mesh           `toml:"mesh" doc:"How other services reach the validator."`
+	Assertion     Assertion      `toml:"assertion" doc:"The statements in which the signer is told who asks."`
+	State         State          `toml:"state" doc:"The record of tokens and of what became of credentials."`
+	OTP           OTP            `toml:"otp" doc:"Enrolment tokens."`
+	Directory     Directory      `toml:"directory" doc:"The LDAP directory with the accounts, FreeIPA's or another; without servers no account can enrol by its password."`
+	OneTime       OneTime        `toml:"one_time" doc:"How one-time codes that were used are remembered."`
+	RADIUS        []RADIUS       `toml:"radius" doc:"RADIUS servers, a table for each group of servers that share their tokens: for accounts of a directory that names none, or with what the directory cannot say of a server that it names."`
+	Client        RADIUSClient   `toml:"radius_client" doc:"The validator as a RADIUS client."`
+	GSSAPI        GSSAPI         `toml:"gssapi" doc:"Kerberos tickets by HTTP Negotiate, checked against a keytab."`
+	Certificates  Certificates   `toml:"certificates" doc:"Certificates of the authority itself, by which their holders renew them."`
+	Manufacturers []Manufacturer `toml:"manufacturer" doc:"Other authorities whose certificates prove devices, a table for each."`
+	OTPD          OTPD           `toml:"otpd" doc:"The socket on which a KDC has one-time passwords checked, as by FreeIPA's ipa-otpd."`
+	Throttle      Throttle       `toml:"throttle" doc:"How many credentials may be refused. All validators of a database count together."`
+	Labels        []Label        `toml:"label" doc:"What proves an identity, a table for each EST label; under other labels nothing does."`
+	Ops           run.OpsConfig  `toml:"ops" doc:"The listener for operators: /healthz, /readyz, /metrics."`
+	Log           run.LogConfig  `toml:"log" doc:"The log on standard error."`
 }
 
 // Mesh is the [mesh] table.
@@ -76,8 +79,12 @@ type Label struct {
 	Basic     authn.Basic `toml:"basic" doc:"What HTTP Basic may hold under this label: token (an enrolment token), directory (an account's password with its one-time code), token-then-directory (by the form of the password), or none."`
 	Negotiate bool        `toml:"negotiate" doc:"Whether Kerberos tickets are accepted under this label."`
 
+	Certificate   bool            `toml:"certificate" doc:"Whether a certificate of the authority, presented in TLS, is accepted under this label. It comes before tickets, and those before HTTP Basic."`
+	RenewExpired  config.Duration `toml:"renew_expired" doc:"How long after its end such a certificate is still accepted, at most 90d. The signer's profile has to say so too."`
+	Manufacturers []string        `toml:"manufacturers" doc:"Names of the [[manufacturer]] tables whose certificates are accepted under this label."`
+
 	AcceptPassword bool                 `toml:"accept_password" doc:"Whether an account's password alone is enough where its settings ask for no second factor. The assertion then carries no indicator."`
-	DirectoryCheck authn.DirectoryCheck `toml:"directory_check" doc:"Whether the client_id of an enrolment token, or the principal of a ticket, has to be an account of the directory that may log in: none, if-reachable (not while the directory does not answer) or required. Where it is looked up, what the directory says of a ticket's client is asserted: uid, cn, mail, groups, managed hosts. Accounts that prove themselves by a password are always looked up."`
+	DirectoryCheck authn.DirectoryCheck `toml:"directory_check" doc:"Whether the client_id of an enrolment token, or the principal of a ticket or certificate, has to be an account of the directory that may log in: none, if-reachable (not while the directory does not answer) or required. Where it is looked up, what the directory says of a ticket's client is asserted: uid, cn, mail, groups, managed hosts. Accounts that prove themselves by a password are always looked up."`
 }
 
 // SetDefaults sets what a table need not say.
@@ -110,7 +117,13 @@ func Default() *Config {
 func (c *Config) LabelRules() map[string]authn.Rule {
 	rules := make(map[string]authn.Rule, len(c.Labels))
 	for _, l := range c.Labels {
-		rules[l.Name] = authn.Rule{Basic: l.Basic, AcceptPassword: l.AcceptPassword, Negotiate: l.Negotiate, Check: l.DirectoryCheck}
+		rule := authn.Rule{Basic: l.Basic, AcceptPassword: l.AcceptPassword, Negotiate: l.Negotiate, Check: l.DirectoryCheck}
+		if l.Certificate {
+			rule.Certificates.Authorities = append(rule.Certificates.Authorities, clientcert.Own)
+		}
+		rule.Certificates.Authorities = append(rule.Certificates.Authorities, l.Manufacturers...)
+		rule.Certificates.Grace = time.Duration(l.RenewExpired)
+		rules[l.Name] = rule
 	}
 	return rules
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/services/run"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
+	"github.com/estuary-pki/estuary/validator/internal/clientcert"
 	"github.com/estuary-pki/estuary/validator/internal/config"
 	"github.com/estuary-pki/estuary/validator/internal/kerberos"
 	"github.com/estuary-pki/estuary/validator/internal/token"
@@ -131,6 +132,16 @@ directory_check = "if-reachable"
 name = "tickets"
 basic = "none"
 negotiate = true
+certificate = true
+renew_expired = "7d"
+manufacturers = ["acme"]
+[certificates]
+trust_anchors = "own.pem"
+[[manufacturer]]
+name = "acme"
+trust_anchors = "acme.pem"
+realm = "ACME.TEST"
+principal = "commonName"
 `
 
 func load(t *testing.T, text string) (*config.Config, string, error) {
@@ -202,21 +213,36 @@ func TestEveryKeyIsRead(t *testing.T) {
 			{Name: "devices", Basic: "token", DirectoryCheck: "none"},
 			{Name: "v1.devices_x~", Basic: "token", DirectoryCheck: "none"},
 			{Name: "users", Basic: "token-then-directory", AcceptPassword: true, DirectoryCheck: "if-reachable"},
-			{Name: "tickets", Basic: "none", Negotiate: true, DirectoryCheck: "none"},
+			{
+				Name: "tickets", Basic: "none", Negotiate: true, DirectoryCheck: "none",
+				Certificate: true, RenewExpired: shared.Duration(7 * 24 * time.Hour), Manufacturers: []string{"acme"},
+			},
 		},
-		Ops: run.OpsConfig{Listen: "127.0.0.1:9555"},
-		Log: run.LogConfig{Level: "debug"},
+		Certificates:  config.Certificates{TrustAnchors: file("own.pem")},
+		Manufacturers: []config.Manufacturer{{Name: "acme", TrustAnchors: file("acme.pem"), Realm: "ACME.TEST", Principal: clientcert.CommonName}},
+		Ops:           run.OpsConfig{Listen: "127.0.0.1:9555"},
+		Log:           run.LogConfig{Level: "debug"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	rules := map[string]authn.Rule{
 		"devices": {Basic: authn.BasicToken, Check: authn.CheckNone}, "v1.devices_x~": {Basic: authn.BasicToken, Check: authn.CheckNone},
-		"users":   {Basic: authn.BasicTokenThenDirectory, AcceptPassword: true, Check: authn.CheckIfReachable},
-		"tickets": {Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckNone},
+		"users": {Basic: authn.BasicTokenThenDirectory, AcceptPassword: true, Check: authn.CheckIfReachable},
+		"tickets": {
+			Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckNone,
+			Certificates: clientcert.Rule{Authorities: []string{clientcert.Own, "acme"}, Grace: 7 * 24 * time.Hour},
+		},
 	}
 	if diff := cmp.Diff(rules, got.LabelRules()); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+	judges := clientcert.Config{
+		Authority:     filepath.Join(dir, "own.pem"),
+		Manufacturers: []clientcert.Manufacturer{{Name: "acme", Anchors: filepath.Join(dir, "acme.pem"), Realm: "ACME.TEST", Principal: clientcert.CommonName}},
+	}
+	if diff := cmp.Diff(judges, got.Verifier()); diff != "" {
+		t.Errorf("certificates (-want +got):\n%s", diff)
 	}
 	for _, row := range shared.Describe(config.Default()) {
 		last := row.Key[strings.LastIndexByte(row.Key, '.')+1:]
@@ -336,8 +362,20 @@ var badFiles = []badFile{
 	{"unknown level", `"debug"`, `"loud"`, []string{":40: log.level: has to be debug, info, warn or error"}},
 }
 
-// badAccounts are mistakes in what a directory needs.
+// badAccounts are mistakes in what a directory needs, and in what else the good file leaves out.
 var badAccounts = []badFile{
+	{"certificates of nobody", `"own.pem"`, `""`, []string{"label[3].certificate: needs [certificates] trust_anchors"}},
+	{"no such manufacturer", `["acme"]`, `["acne"]`, []string{`label[3].manufacturers: there is no manufacturer "acne"`}},
+	{"manufacturer twice", `["acme"]`, `["acme", "acme"]`, []string{`label[3].manufacturers: holds "acme" twice`}},
+	{"grace too long", `"7d"`, `"91d"`, []string{"label[3].renew_expired: has to be at most 90d"}},
+	{"grace for nothing", "certificate = true\n", "", []string{"label[3].renew_expired: is for certificates of the authority"}},
+	{"manufacturer without name", `name = "acme"`, `name = ""`, []string{`manufacturer[0].name: has to be a word other than "authority"`}},
+	{"manufacturer with our name", `name = "acme"`, `name = "authority"`, []string{"manufacturer[0].name: has to be a word"}},
+	{"manufacturer without anchors", `"acme.pem"`, `""`, []string{"manufacturer[0].trust_anchors: names no file"}},
+	{"manufacturer without realm", `"ACME.TEST"`, `""`, []string{"manufacturer[0].realm: is missing"}},
+	{"realm with an @", `"ACME.TEST"`, `"A@B"`, []string{"manufacturer[0].realm: has an @"}},
+	{"unknown attribute", `"commonName"`, `"uid"`, []string{`manufacturer[0].principal: has to be serialNumber or commonName, not "uid"`}},
+	{"two manufacturers", "[certificates]", "[[manufacturer]]\nname = \"acme\"\ntrust_anchors = \"a\"\nrealm = \"A\"\n[certificates]", []string{"manufacturer[1].name: another manufacturer has this name"}},
 	{"server without scheme", `"ldaps://ipa1.lab.test"`, `"ipa1.lab.test"`, []string{"directory.servers: ", "ipa1.lab.test"}},
 	{"no realm", "realm = \"LAB.TEST\"\nbase_dn", "base_dn", []string{"directory.realm: is missing"}},
 	{"bad base", `"dc=lab,dc=test"`, `"lab.test"`, []string{"directory.base_dn: "}},

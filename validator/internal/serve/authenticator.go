@@ -136,6 +136,9 @@ func (s *Authenticator) check(ctx context.Context, req *validatorv1.Authenticate
 	offered := authn.Attempt{
 		Label: at.request.Label, Token68: at.token68, ClientAddress: at.address, ServerEndPoint: req.GetChannel().GetServerEndPoint(),
 	}
+	if out, err, done := s.certificate(ctx, req, at, &offered); done {
+		return out, err
+	}
 	screen, judge := s.c.Authn.Screen, s.c.Authn.Basic
 	switch at.scheme {
 	case "":
@@ -146,14 +149,42 @@ func (s *Authenticator) check(ctx context.Context, req *validatorv1.Authenticate
 	if out, err := screen(ctx, offered); err != nil || out.Refused != "" {
 		return out, err
 	}
-	request, err := csr.Parse(req.GetCsrDer())
-	if err != nil {
+	if err := at.readRequest(req.GetCsrDer()); err != nil {
 		return authn.Outcome{}, err
 	}
-	at.request.CSR, offered.SPKISHA256 = request, request.SPKISHA256()
+	offered.SPKISHA256 = at.request.CSR.SPKISHA256()
 	out, err := judge(ctx, offered)
 	failpoint.Here(failpoint.ValidatorAnswered)
 	return out, err
+}
+
+// certificate judges the certificate that the client presented in TLS, where the label wants one
+// to be judged; it comes before every other credential. One that counts as absent is on record,
+// and then the other credential decides, if there is one and the operation takes it.
+func (s *Authenticator) certificate(
+	ctx context.Context, req *validatorv1.AuthenticateRequest, at *attempt, offered *authn.Attempt,
+) (out authn.Outcome, err error, done bool) {
+	offered.Certificates, offered.Revocation = req.GetChannel().GetClientCertificates(), req.GetChannel().GetRevocation()
+	renewal := at.request.Operation == assertionv1.Operation_OPERATION_REENROLL
+	presented := len(offered.Certificates) > 0 && s.c.Authn.TakesCertificates(at.request.Label)
+	if !presented && !renewal && (at.scheme != "" || len(offered.Certificates) == 0) {
+		return authn.Outcome{}, nil, false
+	}
+	out, err = s.c.Authn.Certificate(ctx, *offered)
+	switch {
+	case err != nil:
+		return out, err, true
+	case out.Refused == "":
+		return out, at.readRequest(req.GetCsrDer()), true
+	case !out.Absent || renewal || at.scheme == "":
+		return out, nil, true
+	}
+	r := s.record(ctx, "certificate.ignored", audit.Refused, *at, out)
+	r.Reason = out.Refused
+	if err := s.keep(ctx, r, out); err != nil {
+		return authn.Outcome{}, fmt.Errorf("recording a certificate that does not count: %w", err), true
+	}
+	return authn.Outcome{}, nil, false
 }
 
 func (s *Authenticator) accept(ctx context.Context, at attempt, out authn.Outcome) (*validatorv1.AuthenticateResponse, error) {
@@ -243,6 +274,9 @@ func (s *Authenticator) record(ctx context.Context, event, outcome string, at at
 	if out.TokenID != "" {
 		r.Detail["token"] = out.TokenID
 	}
+	if out.Certificate != "" {
+		r.Detail["presented_serial"] = out.Certificate
+	}
 	if out.Alarm != "" {
 		r.Detail["alarm"] = out.Alarm
 	}
@@ -291,6 +325,12 @@ func (at *attempt) read(req *validatorv1.AuthenticateRequest) error {
 		return malformed("label", errors.New("it is empty"))
 	}
 	return nil
+}
+
+// readRequest reads the certificate request.
+func (at *attempt) readRequest(der []byte) (err error) {
+	at.request.CSR, err = csr.Parse(der)
+	return err
 }
 
 // malformed refuses a field of a message. The peer is shown why: it is a service of ours.

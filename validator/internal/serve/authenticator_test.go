@@ -210,7 +210,7 @@ func TestMessages(t *testing.T) {
 		t.Errorf("%d accepted", n)
 	}
 	req := request(t, ":"+string(made.GetSecret()), r)
-	req.Operation, req.Channel.ClientAddress = assertionv1.Operation_OPERATION_REENROLL, "::ffff:192.0.2.8"
+	req.Channel.ClientAddress = "::ffff:192.0.2.8"
 	if _, err := w.authn.Authenticate(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}

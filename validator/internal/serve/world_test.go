@@ -26,6 +26,7 @@ import (
 	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/audit"
 	"github.com/estuary-pki/estuary/services/audit/audittest"
+	"github.com/estuary-pki/estuary/services/certpath/certpathtest"
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/mesh"
 	"github.com/estuary-pki/estuary/services/mesh/meshtest"
@@ -34,6 +35,7 @@ import (
 	"github.com/estuary-pki/estuary/services/store/storetest"
 	"github.com/estuary-pki/estuary/validator/internal/attest"
 	"github.com/estuary-pki/estuary/validator/internal/authn"
+	"github.com/estuary-pki/estuary/validator/internal/clientcert"
 	"github.com/estuary-pki/estuary/validator/internal/serve"
 	"github.com/estuary-pki/estuary/validator/internal/state"
 	"github.com/estuary-pki/estuary/validator/internal/throttle"
@@ -46,7 +48,8 @@ const realm = "LAB.TEST"
 // world is a whole validator behind a real mesh, put together as the command does.
 type world struct {
 	server  *meshtest.Server
-	stream  *audit.Stream // to out
+	ca      *certpathtest.Holder // whose certificates the label "renewals" accepts
+	stream  *audit.Stream        // to out
 	db      *store.DB
 	path    string // of the database
 	set     *metrics.Set
@@ -88,7 +91,7 @@ func newWorld(t *testing.T, o options) *world {
 		o.algorithm, o.match = token.SHA256HMAC, token.MatchIfPresent
 	}
 	url := storetest.SQLite(t)
-	w := &world{db: storetest.Open(t, url), path: strings.TrimPrefix(url, "sqlite:"), set: metrics.NewSet()}
+	w := &world{ca: certpathtest.Issue(t, nil, nil, certpathtest.Authority), db: storetest.Open(t, url), path: strings.TrimPrefix(url, "sqlite:"), set: metrics.NewSet()}
 	w.stream = audit.NewStream(&w.out)
 	log := slog.New(slog.NewJSONHandler(&w.out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	st := must(state.New(t.Context(), state.Config{
@@ -105,8 +108,12 @@ func newWorld(t *testing.T, o options) *world {
 		Labels: map[string]authn.Rule{
 			"devices": {Basic: authn.BasicToken, Check: authn.CheckNone},
 			"tickets": {Basic: authn.BasicNone, Negotiate: true, Check: authn.CheckNone},
+			"renewals": {
+				Basic: authn.BasicToken, Check: authn.CheckNone, Certificates: clientcert.Rule{Authorities: []string{clientcert.Own}},
+			},
 		},
-		Realm: realm, Tokens: checker, Throttle: limits, Now: w.now,
+		Certificates: must(clientcert.New(clientcert.Config{Authority: certpathtest.File(t, w.ca), Log: log, Metrics: w.set}))(t),
+		Realm:        realm, Tokens: checker, Throttle: limits, Now: w.now,
 		Kerberos: acceptor(t), Skew: skew, State: st,
 	}))(t)
 	public, private, err := ed25519.GenerateKey(rand.Reader)

@@ -25,12 +25,65 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// RevocationStatus is what a revocation list says of a certificate.
+type RevocationStatus int32
+
+const (
+	// It is not on the list, or the gateway has none.
+	RevocationStatus_REVOCATION_STATUS_UNSPECIFIED RevocationStatus = 0
+	// It is revoked for good.
+	RevocationStatus_REVOCATION_STATUS_REVOKED RevocationStatus = 1
+	// It is on hold (RFC 5280 section 5.3.1).
+	RevocationStatus_REVOCATION_STATUS_HELD RevocationStatus = 2
+)
+
+// Enum value maps for RevocationStatus.
+var (
+	RevocationStatus_name = map[int32]string{
+		0: "REVOCATION_STATUS_UNSPECIFIED",
+		1: "REVOCATION_STATUS_REVOKED",
+		2: "REVOCATION_STATUS_HELD",
+	}
+	RevocationStatus_value = map[string]int32{
+		"REVOCATION_STATUS_UNSPECIFIED": 0,
+		"REVOCATION_STATUS_REVOKED":     1,
+		"REVOCATION_STATUS_HELD":        2,
+	}
+)
+
+func (x RevocationStatus) Enum() *RevocationStatus {
+	p := new(RevocationStatus)
+	*p = x
+	return p
+}
+
+func (x RevocationStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RevocationStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_estuary_validator_v1_authenticator_proto_enumTypes[0].Descriptor()
+}
+
+func (RevocationStatus) Type() protoreflect.EnumType {
+	return &file_estuary_validator_v1_authenticator_proto_enumTypes[0]
+}
+
+func (x RevocationStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RevocationStatus.Descriptor instead.
+func (RevocationStatus) EnumDescriptor() ([]byte, []int) {
+	return file_estuary_validator_v1_authenticator_proto_rawDescGZIP(), []int{0}
+}
+
 // AuthenticateRequest is one attempt of one client.
 type AuthenticateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What TLS proved.
 	Channel *Channel `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// What the client offered.
+	// What the client offered beside a certificate; absent where that is all.
 	Credential *Credential `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
 	// DER of the PKCS#10 request (RFC 2986), at most 48 KiB.
 	CsrDer []byte `protobuf:"bytes,3,opt,name=csr_der,json=csrDer,proto3" json:"csr_der,omitempty"`
@@ -116,10 +169,13 @@ type Channel struct {
 	TlsVersion uint32 `protobuf:"varint,2,opt,name=tls_version,json=tlsVersion,proto3" json:"tls_version,omitempty"`
 	// Hash of the gateway's own certificate: tls-server-end-point (RFC 5929 section 4).
 	ServerEndPoint []byte `protobuf:"bytes,3,opt,name=server_end_point,json=serverEndPoint,proto3" json:"server_end_point,omitempty"`
-	// The client's certificate, DER, leaf first, as presented; empty when there was none.
+	// The client's certificate, DER, leaf first, as presented; empty when there was none. Of more
+	// than 8 certificates the first 9.
 	ClientCertificates [][]byte `protobuf:"bytes,4,rep,name=client_certificates,json=clientCertificates,proto3" json:"client_certificates,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What the authority's revocation list says of the first of them.
+	Revocation    RevocationStatus `protobuf:"varint,5,opt,name=revocation,proto3,enum=estuary.validator.v1.RevocationStatus" json:"revocation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Channel) Reset() {
@@ -178,6 +234,13 @@ func (x *Channel) GetClientCertificates() [][]byte {
 		return x.ClientCertificates
 	}
 	return nil
+}
+
+func (x *Channel) GetRevocation() RevocationStatus {
+	if x != nil {
+		return x.Revocation
+	}
+	return RevocationStatus_REVOCATION_STATUS_UNSPECIFIED
 }
 
 // Credential is what the client offered to prove who it is.
@@ -519,13 +582,16 @@ const file_estuary_validator_v1_authenticator_proto_rawDesc = "" +
 	"credential\x12\x17\n" +
 	"\acsr_der\x18\x03 \x01(\fR\x06csrDer\x12=\n" +
 	"\toperation\x18\x04 \x01(\x0e2\x1f.estuary.assertion.v1.OperationR\toperation\x12\x14\n" +
-	"\x05label\x18\x05 \x01(\tR\x05label\"\xac\x01\n" +
+	"\x05label\x18\x05 \x01(\tR\x05label\"\xf4\x01\n" +
 	"\aChannel\x12%\n" +
 	"\x0eclient_address\x18\x01 \x01(\tR\rclientAddress\x12\x1f\n" +
 	"\vtls_version\x18\x02 \x01(\rR\n" +
 	"tlsVersion\x12(\n" +
 	"\x10server_end_point\x18\x03 \x01(\fR\x0eserverEndPoint\x12/\n" +
-	"\x13client_certificates\x18\x04 \x03(\fR\x12clientCertificates\"\x9e\x01\n" +
+	"\x13client_certificates\x18\x04 \x03(\fR\x12clientCertificates\x12F\n" +
+	"\n" +
+	"revocation\x18\x05 \x01(\x0e2&.estuary.validator.v1.RevocationStatusR\n" +
+	"revocation\"\x9e\x01\n" +
 	"\n" +
 	"Credential\x12=\n" +
 	"\x05basic\x18\x01 \x01(\v2%.estuary.validator.v1.BasicCredentialH\x00R\x05basic\x12I\n" +
@@ -541,7 +607,11 @@ const file_estuary_validator_v1_authenticator_proto_rawDesc = "" +
 	"\x0fnegotiate_token\x18\x02 \x01(\fR\x0enegotiateTokenB\t\n" +
 	"\aoutcome\"4\n" +
 	"\tChallenge\x12'\n" +
-	"\x0fnegotiate_token\x18\x01 \x01(\fR\x0enegotiateToken2v\n" +
+	"\x0fnegotiate_token\x18\x01 \x01(\fR\x0enegotiateToken*p\n" +
+	"\x10RevocationStatus\x12!\n" +
+	"\x1dREVOCATION_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19REVOCATION_STATUS_REVOKED\x10\x01\x12\x1a\n" +
+	"\x16REVOCATION_STATUS_HELD\x10\x022v\n" +
 	"\rAuthenticator\x12e\n" +
 	"\fAuthenticate\x12).estuary.validator.v1.AuthenticateRequest\x1a*.estuary.validator.v1.AuthenticateResponseBGZEgithub.com/estuary-pki/estuary/proto/estuary/validator/v1;validatorv1b\x06proto3"
 
@@ -557,33 +627,36 @@ func file_estuary_validator_v1_authenticator_proto_rawDescGZIP() []byte {
 	return file_estuary_validator_v1_authenticator_proto_rawDescData
 }
 
+var file_estuary_validator_v1_authenticator_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_estuary_validator_v1_authenticator_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_estuary_validator_v1_authenticator_proto_goTypes = []any{
-	(*AuthenticateRequest)(nil),  // 0: estuary.validator.v1.AuthenticateRequest
-	(*Channel)(nil),              // 1: estuary.validator.v1.Channel
-	(*Credential)(nil),           // 2: estuary.validator.v1.Credential
-	(*BasicCredential)(nil),      // 3: estuary.validator.v1.BasicCredential
-	(*NegotiateCredential)(nil),  // 4: estuary.validator.v1.NegotiateCredential
-	(*AuthenticateResponse)(nil), // 5: estuary.validator.v1.AuthenticateResponse
-	(*Challenge)(nil),            // 6: estuary.validator.v1.Challenge
-	(v1.Operation)(0),            // 7: estuary.assertion.v1.Operation
-	(*v1.SealedAssertion)(nil),   // 8: estuary.assertion.v1.SealedAssertion
+	(RevocationStatus)(0),        // 0: estuary.validator.v1.RevocationStatus
+	(*AuthenticateRequest)(nil),  // 1: estuary.validator.v1.AuthenticateRequest
+	(*Channel)(nil),              // 2: estuary.validator.v1.Channel
+	(*Credential)(nil),           // 3: estuary.validator.v1.Credential
+	(*BasicCredential)(nil),      // 4: estuary.validator.v1.BasicCredential
+	(*NegotiateCredential)(nil),  // 5: estuary.validator.v1.NegotiateCredential
+	(*AuthenticateResponse)(nil), // 6: estuary.validator.v1.AuthenticateResponse
+	(*Challenge)(nil),            // 7: estuary.validator.v1.Challenge
+	(v1.Operation)(0),            // 8: estuary.assertion.v1.Operation
+	(*v1.SealedAssertion)(nil),   // 9: estuary.assertion.v1.SealedAssertion
 }
 var file_estuary_validator_v1_authenticator_proto_depIdxs = []int32{
-	1, // 0: estuary.validator.v1.AuthenticateRequest.channel:type_name -> estuary.validator.v1.Channel
-	2, // 1: estuary.validator.v1.AuthenticateRequest.credential:type_name -> estuary.validator.v1.Credential
-	7, // 2: estuary.validator.v1.AuthenticateRequest.operation:type_name -> estuary.assertion.v1.Operation
-	3, // 3: estuary.validator.v1.Credential.basic:type_name -> estuary.validator.v1.BasicCredential
-	4, // 4: estuary.validator.v1.Credential.negotiate:type_name -> estuary.validator.v1.NegotiateCredential
-	8, // 5: estuary.validator.v1.AuthenticateResponse.assertion:type_name -> estuary.assertion.v1.SealedAssertion
-	6, // 6: estuary.validator.v1.AuthenticateResponse.challenge:type_name -> estuary.validator.v1.Challenge
-	0, // 7: estuary.validator.v1.Authenticator.Authenticate:input_type -> estuary.validator.v1.AuthenticateRequest
-	5, // 8: estuary.validator.v1.Authenticator.Authenticate:output_type -> estuary.validator.v1.AuthenticateResponse
-	8, // [8:9] is the sub-list for method output_type
-	7, // [7:8] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	2, // 0: estuary.validator.v1.AuthenticateRequest.channel:type_name -> estuary.validator.v1.Channel
+	3, // 1: estuary.validator.v1.AuthenticateRequest.credential:type_name -> estuary.validator.v1.Credential
+	8, // 2: estuary.validator.v1.AuthenticateRequest.operation:type_name -> estuary.assertion.v1.Operation
+	0, // 3: estuary.validator.v1.Channel.revocation:type_name -> estuary.validator.v1.RevocationStatus
+	4, // 4: estuary.validator.v1.Credential.basic:type_name -> estuary.validator.v1.BasicCredential
+	5, // 5: estuary.validator.v1.Credential.negotiate:type_name -> estuary.validator.v1.NegotiateCredential
+	9, // 6: estuary.validator.v1.AuthenticateResponse.assertion:type_name -> estuary.assertion.v1.SealedAssertion
+	7, // 7: estuary.validator.v1.AuthenticateResponse.challenge:type_name -> estuary.validator.v1.Challenge
+	1, // 8: estuary.validator.v1.Authenticator.Authenticate:input_type -> estuary.validator.v1.AuthenticateRequest
+	6, // 9: estuary.validator.v1.Authenticator.Authenticate:output_type -> estuary.validator.v1.AuthenticateResponse
+	9, // [9:10] is the sub-list for method output_type
+	8, // [8:9] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_estuary_validator_v1_authenticator_proto_init() }
@@ -604,13 +677,14 @@ func file_estuary_validator_v1_authenticator_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_estuary_validator_v1_authenticator_proto_rawDesc), len(file_estuary_validator_v1_authenticator_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_estuary_validator_v1_authenticator_proto_goTypes,
 		DependencyIndexes: file_estuary_validator_v1_authenticator_proto_depIdxs,
+		EnumInfos:         file_estuary_validator_v1_authenticator_proto_enumTypes,
 		MessageInfos:      file_estuary_validator_v1_authenticator_proto_msgTypes,
 	}.Build()
 	File_estuary_validator_v1_authenticator_proto = out.File
