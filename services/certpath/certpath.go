@@ -14,8 +14,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/estuary-pki/estuary/services/reload"
 )
 
 const (
@@ -60,6 +65,9 @@ func NewAnchors(all ...*x509.Certificate) *Anchors {
 // All returns them. They must not be changed.
 func (a *Anchors) All() []*x509.Certificate { return a.all }
 
+// Pool returns them for crypto/tls. It must not be changed.
+func (a *Anchors) Pool() *x509.CertPool { return a.pool }
+
 // ReadAnchors reads a PEM file with nothing but certificates of authorities, one at least.
 func ReadAnchors(path string) (*Anchors, error) {
 	info, err := os.Stat(path)
@@ -95,6 +103,22 @@ func ReadAnchors(path string) (*Anchors, error) {
 		return nil, fmt.Errorf("reading trust anchors: %s does not hold certificates in PEM alone", path)
 	}
 	return NewAnchors(all...), nil
+}
+
+// Watch reads a file of trust anchors, and again whenever it changes. A new one that cannot be
+// used leaves the old in use; log gets a line for it, and failed counts it.
+func Watch(path string, log *slog.Logger, failed *metrics.Counter) (*reload.Files[*Anchors], error) {
+	return reload.Open(reload.Config[*Anchors]{
+		Paths: []string{path},
+		Read:  func() (*Anchors, error) { return ReadAnchors(path) },
+		Loaded: func(a *Anchors) {
+			log.Info("trust anchors loaded", slog.String("file", path), slog.Int("certificates", len(a.All())))
+		},
+		Kept: func(_ *Anchors, err error) {
+			failed.Inc()
+			log.Error("trust anchors not loaded, the old ones stay", slog.Any("err", err))
+		},
+	})
 }
 
 // Path is a certificate that counts.

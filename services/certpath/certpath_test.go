@@ -32,7 +32,7 @@ func TestVerify(t *testing.T) {
 		authority(c)
 		c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{"example.test"}
 	})
-	large, err := rsa.GenerateKey(rand.Reader, 5120)
+	large, err := rsa.GenerateKey(rand.Reader, 4104)
 	if err != nil {
 		t.Fatal(err)
 	}

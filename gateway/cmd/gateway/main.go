@@ -73,9 +73,16 @@ func start(ctx context.Context, c *config.Gateway, _ func() (*config.Gateway, er
 	if err != nil {
 		return err
 	}
+	anchors, err := accept.NewAnchors(accept.AnchorsConfig{
+		File: string(c.TLS.ClientAuth.TrustAnchors), Authority: p.facts.Issuing, Log: p.log, Metrics: p.set,
+	})
+	if err != nil {
+		return err
+	}
 	server, err := accept.New(accept.Config{
 		Certificate: string(c.TLS.Certificate), Key: string(c.TLS.Key), Limits: c.Limits.Accept(),
-		Handler: handler, Log: p.log, Metrics: p.set, Now: time.Now,
+		ClientAuth: accept.ClientAuth{Mode: c.TLS.ClientAuth.Mode, Anchors: anchors},
+		Handler:    handler, Log: p.log, Metrics: p.set, Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -104,6 +111,7 @@ func newHandler(c *config.Gateway, p parts) (*est.Handler, error) {
 			}
 			return list.Raw, nil
 		},
+		ClientAuth: c.TLS.ClientAuth.Mode, Revoked: p.lists.Revoked,
 		Timeout: time.Duration(c.Limits.RequestTimeout), Log: p.log, Metrics: p.set, Now: time.Now,
 	})
 }

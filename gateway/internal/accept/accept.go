@@ -2,7 +2,8 @@
 // clients and holds the limits on what they may take.
 //
 // The gateway's main makes a Server around est's handler; est asks it, per request, what
-// TLS proved (Channel, Binding). It speaks HTTP/1.1 alone and asks for no client certificate.
+// TLS proved (Channel, Binding). It speaks HTTP/1.1 alone. What a client certificate
+// proves is not judged here, but where no connection may be without one.
 package accept
 
 import (
@@ -13,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -51,6 +53,8 @@ type Limits struct {
 type Config struct {
 	// Certificate and Key are PEM files, read again when they change.
 	Certificate, Key string
+	// ClientAuth says whether clients are asked for certificates.
+	ClientAuth ClientAuth
 	// Limits hold for all clients together.
 	Limits Limits
 	// Handler answers; its requests are fit for Channel and Binding.
@@ -69,6 +73,8 @@ type Server struct {
 	pair   *keyPair
 	limits Limits
 	counts *counts
+	auth   ClientAuth
+	now    func() time.Time
 	base   *tls.Config // holds the session ticket keys, which crypto/tls rotates daily
 }
 
@@ -81,12 +87,16 @@ func New(c Config) (*Server, error) {
 		return nil, errors.New("accepting needs a handler, a log, metrics and a clock")
 	case l.Connections < 1, l.PerAddress < 1, l.Read <= 0, l.Request <= 0, l.Idle <= 0:
 		return nil, fmt.Errorf("accepting needs positive limits, not %+v", l)
+	case c.ClientAuth.Mode != "" && !slices.Contains(Modes, c.ClientAuth.Mode):
+		return nil, fmt.Errorf("%q is no mode of client authentication", c.ClientAuth.Mode)
+	case c.ClientAuth.Anchors == nil && c.ClientAuth.Mode != "" && c.ClientAuth.Mode != ModeNone:
+		return nil, errors.New("client authentication needs trust anchors")
 	}
 	pair, err := loadKeyPair(c.Certificate, c.Key, c.Log, c.Metrics, c.Now)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{pair: pair, limits: l, counts: newCounts(l, c.Metrics)}
+	s := &Server{pair: pair, limits: l, counts: newCounts(l, c.Metrics), auth: c.ClientAuth, now: c.Now}
 	s.base = s.tlsConfig()
 	s.http = &http.Server{
 		Handler:           c.Handler,
@@ -107,7 +117,9 @@ func New(c Config) (*Server, error) {
 
 // Check tells, for readiness, that the certificate is not valid now or that newer files
 // could not be used.
-func (s *Server) Check(context.Context) error { return s.pair.check() }
+func (s *Server) Check(context.Context) error {
+	return errors.Join(s.pair.check(), s.auth.Anchors.check())
+}
 
 // Serve accepts connections from ln, which it closes, until ctx ends; open requests then
 // have stopGrace left. It returns nil after such an end.

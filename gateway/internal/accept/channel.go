@@ -10,13 +10,22 @@ import (
 	"net/netip"
 
 	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
+	"github.com/estuary-pki/estuary/services/certpath"
 )
 
-// Channel returns what TLS proved for the connection of r: for the validator.
+// Channel returns what TLS proved for the connection of r: for the validator. Of more
+// certificates than anybody looks at it has one more than that, so that it shows.
 func Channel(r *http.Request) *validatorv1.Channel {
 	c := &validatorv1.Channel{ClientAddress: Address(r), ServerEndPoint: endPointOf(r)}
 	if r.TLS != nil {
 		c.TlsVersion = uint32(r.TLS.Version)
+		size := 0
+		for i, presented := range r.TLS.PeerCertificates {
+			if size += len(presented.Raw); i > certpath.MaxCertificates || size > certpath.MaxOctets {
+				break
+			}
+			c.ClientCertificates = append(c.ClientCertificates, presented.Raw)
+		}
 	}
 	return c
 }

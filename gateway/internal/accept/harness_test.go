@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -17,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -76,16 +78,28 @@ func (f *fixture) config(l accept.Limits, h http.Handler) accept.Config {
 
 func start(t *testing.T, l accept.Limits) *fixture {
 	t.Helper()
+	return startAuth(t, l, accept.ClientAuth{})
+}
+
+func startAuth(t *testing.T, l accept.Limits, auth accept.ClientAuth) *fixture {
+	t.Helper()
 	dir := t.TempDir()
 	f := &fixture{metrics: metrics.NewSet(), cert: filepath.Join(dir, "tls.crt"), key: filepath.Join(dir, "tls.key")}
 	f.writePair(t, 1)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		channel := accept.Channel(r)
 		w.Header().Set("End-Point", hex.EncodeToString(channel.GetServerEndPoint()))
+		w.Header().Set("Presented", strconv.Itoa(len(channel.GetClientCertificates())))
+		for _, der := range channel.GetClientCertificates()[:min(1, len(channel.GetClientCertificates()))] {
+			sum := sha256.Sum256(der)
+			w.Header().Set("Leaf", hex.EncodeToString(sum[:]))
+		}
 		_, _ = io.WriteString(w, channel.GetClientAddress())
 	})
 	var err error
-	if f.server, err = accept.New(f.config(l, handler)); err != nil {
+	config := f.config(l, handler)
+	config.ClientAuth = auth
+	if f.server, err = accept.New(config); err != nil {
 		t.Fatal(err)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -119,12 +133,18 @@ func (f *fixture) dial(c *tls.Config) (*tls.Conn, error) {
 // get makes a request on the connection.
 func get(t *testing.T, conn net.Conn) *http.Response {
 	t.Helper()
-	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	response, err := tryGet(conn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return response
 }
+
+func tryGet(conn net.Conn) (*http.Response, error) {
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(bufio.NewReader(conn), nil)
+}
+
+type noHandler struct{ http.Handler }

@@ -41,6 +41,7 @@ func (s *Server) forHello(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	config := s.tlsConfig()
 	config.GetConfigForClient = nil
 	config.Certificates = []tls.Certificate{current.certificate}
+	s.auth.set(config, s.now)
 	config.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
 		session.Extra = append(session.Extra, current.fingerprint[:])
 		return s.base.EncryptTicket(state, session)

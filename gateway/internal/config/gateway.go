@@ -33,6 +33,23 @@ type GatewayTLS struct {
 	Listen      string      `toml:"listen" doc:"Address and port for EST clients; all of the machine's addresses where the address is empty."`
 	Certificate config.Path `toml:"certificate" doc:"Certificate towards EST clients, PEM, leaf first, with the chain they need. Read again when it changes."`
 	Key         config.Path `toml:"key" doc:"Private key of the certificate, PEM. Must not be accessible to other users. Read again when it changes."`
+	ClientAuth  ClientAuth  `toml:"client_auth" doc:"Client certificates. Those of the authority itself are known from the signer."`
+}
+
+// ClientAuth is the [tls.client_auth] table.
+type ClientAuth struct {
+	TrustAnchors config.Path `toml:"trust_anchors" doc:"Certificates of other authorities, PEM, whose certificates clients may present, such as a manufacturer's; empty for none. Read again when it changes. Whether they prove anything is the validator's to say."`
+	Mode         accept.Mode `toml:"mode" doc:"optional (a client is asked for a certificate and may do without), required_for_reenroll (as optional, but on /simpleenroll it does not count), required (no connection without one that is valid, for /cacerts neither; one that has expired is refused, whatever renew_expired says) or none (clients are not asked, and /simplereenroll is not served)."`
+}
+
+// Check reports an unknown mode.
+func (c *ClientAuth) Check(r *config.Report) {
+	if !slices.Contains(accept.Modes, c.Mode) {
+		r.Add("mode", "has to be optional, required_for_reenroll, required or none, not %q", string(c.Mode))
+	}
+	if c.Mode == accept.ModeNone && c.TrustAnchors != "" {
+		r.Add("trust_anchors", "means nothing: the mode is none")
+	}
 }
 
 // EST is the [est] table.
@@ -78,7 +95,7 @@ func (p *Publish) Check(r *config.Report) {
 // DefaultGateway returns what holds where the file says nothing.
 func DefaultGateway() *Gateway {
 	return &Gateway{
-		TLS:     GatewayTLS{Listen: ":8443"},
+		TLS:     GatewayTLS{Listen: ":8443", ClientAuth: ClientAuth{Mode: accept.ModeOptional}},
 		EST:     EST{DefaultLabel: "device"},
 		Refusal: Refusal{Floor: config.Duration(1500 * time.Millisecond)},
 		Limits: Limits{

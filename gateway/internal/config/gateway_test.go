@@ -94,6 +94,16 @@ idle_timeout = "3s"
 	}
 }
 
+func TestClientAuth(t *testing.T) {
+	g, err := loadGateway(t, "[tls.client_auth]\nmode = \"required\"\ntrust_anchors = \"a.pem\"\n")
+	if err != nil || g.TLS.ClientAuth.Mode != accept.ModeRequired || filepath.Base(string(g.TLS.ClientAuth.TrustAnchors)) != "a.pem" || !filepath.IsAbs(string(g.TLS.ClientAuth.TrustAnchors)) {
+		t.Errorf("%+v, %v", g.TLS.ClientAuth, err)
+	}
+	if g, err = loadGateway(t, ""); err != nil || g.TLS.ClientAuth.Mode != accept.ModeOptional {
+		t.Errorf("by default %+v, %v", g.TLS.ClientAuth, err)
+	}
+}
+
 func TestGatewayRefuses(t *testing.T) {
 	cases := []struct{ more, want string }{
 		{"[est]\ndefault_label = \"cacerts\"\n", "est.default_label: is the name of an EST operation"},
@@ -109,7 +119,8 @@ func TestGatewayRefuses(t *testing.T) {
 		{"[limits]\nrequest_timeout = \"9s\"\n", "timeouts of validator and signer take 10s together"},
 		{"[limits]\nidle_timeout = \"1h\"\n", "limits.idle_timeout: is 1h"},
 		{"[ops]\nlisten = \":8443\"\n", "ops.listen"},
-		{"[tls.client_auth]\nmode = \"required\"\n", "tls.client_auth"},
+		{"[tls.client_auth]\nmode = \"sometimes\"\n", "tls.client_auth.mode: has to be optional, required_for_reenroll, required or none"},
+		{"[tls.client_auth]\nmode = \"none\"\ntrust_anchors = \"a.pem\"\n", "tls.client_auth.trust_anchors: means nothing"},
 	}
 	for _, c := range cases {
 		if _, err := loadGateway(t, c.more); err == nil || !strings.Contains(err.Error(), c.want) {

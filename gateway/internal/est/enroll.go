@@ -15,41 +15,51 @@ import (
 	"github.com/estuary-pki/estuary/gateway/internal/problem"
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/failpoint"
 	"github.com/estuary-pki/estuary/services/fault"
 )
 
-// simpleEnroll answers POST /simpleenroll (RFC 7030 section 4.2.1): the order of its steps
-// is that in which they cost, and the credential comes last.
+// simpleEnroll answers POST /simpleenroll (RFC 7030 section 4.2.1).
 func (h *Handler) simpleEnroll(ctx context.Context, c *call) (reply, error) {
+	return h.enroll(ctx, c, assertionv1.Operation_OPERATION_ENROLL)
+}
+
+// simpleReenroll answers POST /simplereenroll (RFC 7030 section 4.2.2). It is by certificate alone.
+func (h *Handler) simpleReenroll(ctx context.Context, c *call) (reply, error) {
+	c.renewal = true
+	return h.enroll(ctx, c, assertionv1.Operation_OPERATION_REENROLL)
+}
+
+// enroll makes the journey: the order of its steps is that in which they cost, and the
+// credential comes last.
+func (h *Handler) enroll(ctx context.Context, c *call, operation assertionv1.Operation) (reply, error) {
 	request, err := h.readRequest(ctx, c)
 	if err != nil {
 		return reply{}, err
 	}
-	credential, err := enroll.Credential(c.http.Header)
+	credential, err := h.credential(ctx, c)
 	if err != nil {
 		return reply{}, err
 	}
-	if credential.GetNegotiate() != nil && !h.accepts(ctx, c, assertionv1.Method_METHOD_NEGOTIATE) {
-		credential = nil // as a scheme that is not served
-	}
-	if credential == nil {
-		return reply{}, fault.New(fault.Unauthenticated, "est.simpleEnroll", "", errors.New("no credential"))
+	channel := h.channel(ctx, c)
+	if credential == nil && len(channel.GetClientCertificates()) == 0 {
+		return reply{}, fault.New(fault.Unauthenticated, "est.enroll", "", errors.New("no credential"))
 	}
 	c.offered = true
 	got, err := h.enroller.Enroll(ctx, enroll.Request{
-		Channel:    accept.Channel(c.http),
+		Channel:    channel,
 		Credential: credential,
 		CSR:        request,
-		Operation:  assertionv1.Operation_OPERATION_ENROLL,
+		Operation:  operation,
 		Label:      c.label,
 	})
 	c.proof = got.Negotiate
 	if challenge := (*enroll.Challenge)(nil); errors.As(err, &challenge) {
 		// Nothing was judged, so that there is nothing to hide by waiting.
 		c.offered, c.negotiate = false, challenge.Negotiate
-		return reply{}, fault.New(fault.Unauthenticated, "est.simpleEnroll", "", err)
+		return reply{}, fault.New(fault.Unauthenticated, "est.enroll", "", err)
 	}
 	if err != nil {
 		return reply{}, err
@@ -63,6 +73,40 @@ func (h *Handler) simpleEnroll(ctx context.Context, c *call) (reply, error) {
 	return c.encoded("application/pkcs7-mime; smime-type=certs-only", "no-store", message), nil
 }
 
+// credential returns what stands in the Authorization header, where the operation and the label
+// take such a thing.
+func (h *Handler) credential(ctx context.Context, c *call) (*validatorv1.Credential, error) {
+	credential, err := enroll.Credential(c.http.Header)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.renewal, credential.GetNegotiate() != nil && !h.accepts(ctx, c, assertionv1.Method_METHOD_NEGOTIATE):
+		return nil, nil // as a scheme that is not served
+	}
+	return credential, nil
+}
+
+// channel returns what TLS proved, without a certificate where none counts.
+func (h *Handler) channel(ctx context.Context, c *call) *validatorv1.Channel {
+	channel := accept.Channel(c.http)
+	presented := c.http.TLS != nil && len(c.http.TLS.PeerCertificates) > 0
+	counts := c.renewal || h.clientAuth != accept.ModeRequiredForReenroll && h.accepts(ctx, c, assertionv1.Method_METHOD_CERTIFICATE)
+	if !presented || !counts {
+		channel.ClientCertificates = nil
+		return channel
+	}
+	if reason, revoked := h.revoked(c.http.TLS.PeerCertificates[0]); revoked {
+		channel.Revocation = validatorv1.RevocationStatus_REVOCATION_STATUS_REVOKED
+		if reason == certificateHold {
+			channel.Revocation = validatorv1.RevocationStatus_REVOCATION_STATUS_HELD
+		}
+	}
+	return channel
+}
+
+// certificateHold is a CRLReason (RFC 5280 section 5.3.1).
+const certificateHold = 6
+
 // negotiate returns the value of WWW-Authenticate with a token (RFC 4559 section 4.1).
 func negotiate(token []byte) string {
 	return problem.Negotiate + " " + base64.StdEncoding.EncodeToString(token)
@@ -72,6 +116,9 @@ func negotiate(token []byte) string {
 // the label accepts. They are the same for every refusal under the label, but where a
 // negotiation goes on.
 func (h *Handler) challenges(ctx context.Context, c *call) (all []string) {
+	if c.renewal {
+		return []string{problem.Certificate}
+	}
 	if h.accepts(ctx, c, basicMethods...) {
 		all = append(all, problem.Basic)
 	}
@@ -80,6 +127,9 @@ func (h *Handler) challenges(ctx context.Context, c *call) (all []string) {
 		all = append(all, negotiate(c.negotiate))
 	case h.accepts(ctx, c, assertionv1.Method_METHOD_NEGOTIATE):
 		all = append(all, problem.Negotiate)
+	}
+	if len(all) == 0 && h.accepts(ctx, c, assertionv1.Method_METHOD_CERTIFICATE) {
+		return []string{problem.Certificate}
 	}
 	return all
 }

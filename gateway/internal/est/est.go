@@ -8,12 +8,14 @@ package est
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -47,6 +49,10 @@ type Config struct {
 	Refusals *problem.Refusals
 	// CRL returns the DER of the newest revocation list, or a *fault.Error.
 	CRL func(context.Context) ([]byte, error)
+	// ClientAuth is what accept does about client certificates.
+	ClientAuth accept.Mode
+	// Revoked tells whether a certificate is on the newest revocation list, and why.
+	Revoked func(*x509.Certificate) (reason int, revoked bool)
 	// Timeout is how long an answer may take, a refusal's delay aside.
 	Timeout time.Duration
 	// Log gets one line a request.
@@ -65,6 +71,8 @@ type Handler struct {
 	enroller     *enroll.Enroller
 	refusals     *problem.Refusals
 	crl          func(context.Context) ([]byte, error)
+	clientAuth   accept.Mode
+	revoked      func(*x509.Certificate) (int, bool)
 	timeout      time.Duration
 	log          *slog.Logger
 	metrics      *metrics.Set
@@ -76,7 +84,10 @@ type Handler struct {
 
 // New returns a Handler. The error names what is missing, or the label that cannot be served.
 func New(c Config) (*Handler, error) {
-	if c.CRL == nil || c.Facts == nil || c.Enroller == nil || c.Refusals == nil || c.Log == nil || c.Metrics == nil || c.Now == nil {
+	if !slices.Contains(accept.Modes, c.ClientAuth) {
+		return nil, fmt.Errorf("%q is no mode of client authentication", c.ClientAuth)
+	}
+	if c.CRL == nil || c.Revoked == nil || c.Facts == nil || c.Enroller == nil || c.Refusals == nil || c.Log == nil || c.Metrics == nil || c.Now == nil {
 		return nil, errors.New("serving EST needs facts, an enroller, refusals, a revocation list, a log, metrics and a clock")
 	}
 	if c.Timeout <= 0 {
@@ -97,7 +108,7 @@ func New(c Config) (*Handler, error) {
 	}
 	return &Handler{
 		layouts: layouts, defaultLabel: c.DefaultLabel, facts: c.Facts, enroller: c.Enroller,
-		refusals: c.Refusals, crl: c.CRL, timeout: c.Timeout, log: c.Log, metrics: c.Metrics, now: c.Now,
+		refusals: c.Refusals, crl: c.CRL, clientAuth: c.ClientAuth, revoked: c.Revoked, timeout: c.Timeout, log: c.Log, metrics: c.Metrics, now: c.Now,
 		verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
 	}, nil
 }
@@ -108,6 +119,7 @@ type call struct {
 	http    *http.Request
 	label   string // as routed, "" where there is no such label
 	op      string // as routed, "" where there is no such operation
+	renewal bool   // the operation takes a certificate alone
 	layout  Layout
 	offered bool // a credential went to the validator, which judged it
 	// negotiate is the token that goes on with a negotiation, proof the one by which the client

@@ -67,6 +67,8 @@ type backend struct {
 	issue     func(*signerv1.IssueRequest) error
 	profiles  []*signerv1.ProfileFacts
 	crl       []byte // DER of the revocation list
+	mode      accept.Mode
+	revoked   map[string]int // reasons, by serial number
 }
 
 func newBackend(t testing.TB) *backend {
@@ -84,7 +86,7 @@ func newBackend(t testing.TB) *backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &backend{key: key, ca: ca, chain: [][]byte{issuingDER, rootDER}, profiles: []*signerv1.ProfileFacts{
+	return &backend{mode: accept.ModeOptional, key: key, ca: ca, chain: [][]byte{issuingDER, rootDER}, profiles: []*signerv1.ProfileFacts{
 		{Label: "device", KeyTypes: []string{"p256", "rsa"}, RsaMinBits: 2048, RsaMaxBits: 4096, ChallengePassword: signerv1.ChallengePassword_CHALLENGE_PASSWORD_VERIFY},
 		{Label: "bound", KeyTypes: []string{"p256"}, ChallengePassword: signerv1.ChallengePassword_CHALLENGE_PASSWORD_REQUIRE},
 		{Label: "loose", KeyTypes: []string{"p256", "rsa"}, RsaMinBits: 3072, RsaMaxBits: 4096, ChallengePassword: signerv1.ChallengePassword_CHALLENGE_PASSWORD_IGNORE, CsrAttributes: []string{"1.2.840.113549.1.9.14"}},
@@ -102,7 +104,8 @@ func (b *backend) Authenticate(_ context.Context, r *validatorv1.AuthenticateReq
 		if err := b.authenticate(r); err != nil {
 			return nil, err
 		}
-	case string(basic.GetToken68()) == goodBasic, string(ticket.GetToken68()) == goodTicket:
+	case len(r.GetChannel().GetClientCertificates()) > 0 && r.GetChannel().GetRevocation() == 0,
+		string(basic.GetToken68()) == goodBasic, string(ticket.GetToken68()) == goodTicket:
 	case ticket != nil && b.challenge != nil:
 		return &validatorv1.AuthenticateResponse{Outcome: &validatorv1.AuthenticateResponse_Challenge{
 			Challenge: &validatorv1.Challenge{NegotiateToken: b.challenge},
@@ -175,6 +178,11 @@ func newHandler(t testing.TB, b *backend, floor time.Duration, log io.Writer) *e
 			}
 			return b.crl, nil
 		},
+		ClientAuth: b.mode,
+		Revoked: func(c *x509.Certificate) (int, bool) {
+			reason, ok := b.revoked[c.SerialNumber.String()]
+			return reason, ok
+		},
 		Labels: []est.Label{
 			{Name: "device", Layout: est.LayoutAuto},
 			{Name: "bound", Layout: est.LayoutAuto},
@@ -245,7 +253,14 @@ func startReading(t testing.TB, b *backend, floor, read time.Duration) *gateway 
 	g := &gateway{backend: b, server: leaf, pem: filepath.Join(dir, "tls.crt"), log: &buffer{}}
 	writePEM(t, g.pem, "CERTIFICATE", der)
 	writePEM(t, filepath.Join(dir, "tls.key"), "PRIVATE KEY", keyDER)
+	anchors, err := accept.NewAnchors(accept.AnchorsConfig{
+		Authority: func() []*x509.Certificate { return []*x509.Certificate{b.ca} }, Log: slog.New(slog.DiscardHandler), Metrics: metrics.NewSet(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	server, err := accept.New(accept.Config{
+		ClientAuth:  accept.ClientAuth{Mode: b.mode, Anchors: anchors},
 		Certificate: g.pem, Key: filepath.Join(dir, "tls.key"),
 		Limits:  accept.Limits{Connections: 200, PerAddress: 200, Read: read, Request: 10 * time.Second, Idle: 10 * time.Second},
 		Handler: newHandler(t, b, floor, g.log), Log: slog.New(slog.DiscardHandler), Metrics: metrics.NewSet(), Now: time.Now,

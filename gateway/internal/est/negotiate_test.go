@@ -38,7 +38,8 @@ func TestChallenges(t *testing.T) {
 		{[]assertionv1.Method{assertionv1.Method_METHOD_NEGOTIATE, assertionv1.Method_METHOD_LDAP_OTP}, []string{basic, negotiate}},
 		{[]assertionv1.Method{assertionv1.Method_METHOD_RADIUS}, []string{basic}},
 		{[]assertionv1.Method{assertionv1.Method_METHOD_LDAP_PASSWORD}, []string{basic}},
-		{[]assertionv1.Method{assertionv1.Method_METHOD_CERTIFICATE}, []string{basic}},
+		{[]assertionv1.Method{assertionv1.Method_METHOD_CERTIFICATE}, []string{`ClientCertificate realm="estuary"`}},
+		{[]assertionv1.Method{assertionv1.Method_METHOD_CERTIFICATE, assertionv1.Method_METHOD_TOKEN}, []string{basic}},
 	} {
 		b := newBackend(t)
 		b.profiles = []*signerv1.ProfileFacts{{Label: "device", KeyTypes: []string{"p256"}, Methods: c.methods}}

@@ -17,11 +17,15 @@ import (
 // caCerts answers GET /cacerts (RFC 7030 section 4.1.3): the whole chain, issuing first. The
 // client checks it by other means, so it needs no credential and may be kept by caches.
 func (h *Handler) caCerts(ctx context.Context, c *call) (reply, error) {
-	chain, err := h.facts.Chain(ctx)
+	_, chain, err := h.facts.Authority(ctx)
 	if err != nil {
 		return reply{}, err
 	}
-	message, err := cms.CertsOnly(chain)
+	ders := make([][]byte, 0, len(chain))
+	for _, certificate := range chain {
+		ders = append(ders, certificate.Raw)
+	}
+	message, err := cms.CertsOnly(ders)
 	if err != nil {
 		return reply{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/estuary-pki/estuary/gateway/internal/accept"
 	"github.com/estuary-pki/estuary/gateway/internal/problem"
 	"github.com/estuary-pki/estuary/services/label"
 )
@@ -46,7 +47,7 @@ var operations = map[string]operation{
 	"csrattrs":       {read, (*Handler).csrAttrs},
 	"crls":           {read, (*Handler).crls}, // RFC 8295 section 4
 	"simpleenroll":   {write, (*Handler).simpleEnroll},
-	"simplereenroll": {write, nil},
+	"simplereenroll": {write, (*Handler).simpleReenroll},
 	"fullcmc":        {write, nil},
 	"serverkeygen":   {write, nil},
 }
@@ -71,6 +72,8 @@ func (h *Handler) route(c *call) (operation, error) {
 	}
 	c.op = name
 	switch {
+	case name == "simplereenroll" && h.clientAuth == accept.ModeNone:
+		return operation{}, &problem.Problem{Status: http.StatusNotImplemented, Text: "The EST operation simplereenroll is not implemented here: it needs a client certificate, and none is asked for in TLS."}
 	case do.run == nil:
 		return operation{}, &problem.Problem{Status: http.StatusNotImplemented, Text: "The EST operation " + name + " is not implemented."}
 	case !slices.Contains(do.methods, c.http.Method):

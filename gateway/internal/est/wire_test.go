@@ -134,7 +134,7 @@ func refusedCases(t *testing.T, der []byte) []wireCase {
 		no("extension of RFC 8295", 404, "no such EST operation", get("/.well-known/est/pal")),
 		no("unknown label before all else", 404, "label", post("/.well-known/est/other/simpleenroll", "junk", "Content-Type: text/plain")),
 		// Operations that we do not have.
-		no("simplereenroll", 501, "simplereenroll is not implemented", post("/.well-known/est/simplereenroll", body, pkcs10, basic)),
+		no("simplereenroll", 401, "client certificate is required", post("/.well-known/est/simplereenroll", body, pkcs10, basic)),
 		no("fullcmc", 501, "fullcmc", post("/.well-known/est/device/fullcmc", body, pkcs10, basic)),
 		no("serverkeygen", 501, "serverkeygen", post("/.well-known/est/serverkeygen", body, pkcs10, basic)),
 		// Methods.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,7 +62,7 @@ type Cache struct {
 
 	mu       sync.RWMutex // guards what follows; held for moments only
 	name     string
-	chain    [][]byte
+	chain    []*x509.Certificate
 	profiles map[string]*signerv1.ProfileFacts
 	fetched  time.Time // when a fetch last succeeded; zero before the first
 }
@@ -92,27 +93,27 @@ func (c *Cache) Run(ctx context.Context) error {
 	}
 }
 
-// Chain returns the authority's DER certificates, issuing first. The error is a
-// *fault.Error Unavailable while none has ever been fetched.
-func (c *Cache) Chain(ctx context.Context) ([][]byte, error) {
-	if chain, _, known := c.last(); known {
-		return chain, nil
-	}
-	if err := c.fetch(ctx, onDemand); err != nil {
-		return nil, err
-	}
-	chain, _, _ := c.last()
-	return chain, nil
-}
-
-// Authority returns the authority's name beside its certificates. Errors are those of Chain.
-func (c *Cache) Authority(ctx context.Context) (name string, chain [][]byte, err error) {
-	if _, err := c.Chain(ctx); err != nil {
-		return "", nil, err
+// Authority returns the authority's name and its certificates, issuing first, which must not be
+// changed. The error is a *fault.Error Unavailable while none has ever been fetched.
+func (c *Cache) Authority(ctx context.Context) (name string, chain []*x509.Certificate, err error) {
+	if _, _, known := c.last(); !known {
+		if err := c.fetch(ctx, onDemand); err != nil {
+			return "", nil, err
+		}
 	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.name, c.chain, nil
+}
+
+// Issuing returns the certificate that the authority signs under, as far as it is known: none or
+// one, without waiting. The same slice holds the same certificate.
+func (c *Cache) Issuing() []*x509.Certificate {
+	chain, _, known := c.last()
+	if !known {
+		return nil
+	}
+	return chain[:1]
 }
 
 // Profile returns the facts of the profile of a label. The error is a *fault.Error:
@@ -145,7 +146,7 @@ func (c *Cache) Check(context.Context) error {
 	return nil
 }
 
-func (c *Cache) last() (chain [][]byte, profiles map[string]*signerv1.ProfileFacts, known bool) {
+func (c *Cache) last() (chain []*x509.Certificate, profiles map[string]*signerv1.ProfileFacts, known bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.chain, c.profiles, !c.fetched.IsZero()
@@ -189,10 +190,13 @@ func (c *Cache) ask(ctx context.Context) error {
 	if len(chain.GetCertificates()) == 0 {
 		return errors.New("getting the chain: it is empty")
 	}
+	var parsed []*x509.Certificate
 	for i, der := range chain.GetCertificates() {
-		if _, err := x509.ParseCertificate(der); err != nil {
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
 			return fmt.Errorf("parsing certificate %d of the chain: %w", i, err)
 		}
+		parsed = append(parsed, certificate)
 	}
 	list, err := c.authority.ListProfiles(ctx, &signerv1.ListProfilesRequest{})
 	if err != nil {
@@ -205,6 +209,9 @@ func (c *Cache) ask(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.name = chain.GetName()
-	c.chain, c.profiles, c.fetched = chain.GetCertificates(), profiles, c.now()
+	if !slices.EqualFunc(c.chain, parsed, (*x509.Certificate).Equal) {
+		c.chain = parsed
+	}
+	c.profiles, c.fetched = profiles, c.now()
 	return nil
 }

@@ -97,7 +97,7 @@ func TestKeepsTheLastGood(t *testing.T) {
 		if c.Check(ctx) == nil {
 			t.Error("ready with stale facts")
 		}
-		if chain, err := c.Chain(ctx); err != nil || len(chain) != 1 {
+		if _, chain, err := c.Authority(ctx); err != nil || len(chain) != 1 {
 			t.Errorf("chain of %d, %v", len(chain), err)
 		}
 		if p, err := c.Profile(ctx, "default"); err != nil || p.GetLabel() != "default" {
@@ -134,7 +134,7 @@ func TestOnDemand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSigner(t)
 		c := newCache(t, s)
-		if _, err := c.Chain(t.Context()); err != nil {
+		if _, _, err := c.Authority(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		// A label that nobody has: one fetch a second, whoever asks.
@@ -167,7 +167,7 @@ func TestHangingSigner(t *testing.T) {
 		errs := make(chan error)
 		start := time.Now()
 		for range 50 {
-			go func() { _, err := c.Chain(t.Context()); errs <- err }()
+			go func() { _, _, err := c.Authority(t.Context()); errs <- err }()
 		}
 		for range 50 {
 			if err := <-errs; !errors.Is(err, fault.Unavailable) {
@@ -184,7 +184,7 @@ func TestRefusesBadChains(t *testing.T) {
 	for name, chain := range map[string][][]byte{"empty": nil, "junk": {[]byte("junk")}} {
 		s := newSigner(t)
 		s.chain = chain
-		if _, err := newCache(t, s).Chain(t.Context()); !errors.Is(err, fault.Unavailable) {
+		if _, _, err := newCache(t, s).Authority(t.Context()); !errors.Is(err, fault.Unavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

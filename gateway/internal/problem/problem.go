@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,6 +25,9 @@ const (
 	Basic = `Basic realm="estuary"`
 	// Negotiate (RFC 4559 section 4.1) has nothing behind it, or a token.
 	Negotiate = "Negotiate"
+	// Certificate is what a client is asked for that can only come with a certificate in TLS. A
+	// 401 has to hold a challenge (RFC 9110 section 15.5.2), and no registered scheme says that.
+	Certificate = `ClientCertificate realm="estuary"`
 )
 
 // Authenticate names the field of the challenges. It is to be assigned, not Set: libest
@@ -34,10 +38,13 @@ const Authenticate = "WWW-Authenticate"
 // that refusals stay alike.
 const RequestIDHeader = "X-Request-Id"
 
-// refused is the body of every 401: it must not tell a missing credential from a wrong,
+// refused is the body of every 401 but those of refusedCertificate: it must not tell a missing credential from a wrong,
 // expired or used one, nor one request from another. So everybody is told what helps those
 // whose one-time code went to a server that did not answer.
 const refused = "Credentials are required and were not offered, or were not accepted. A one-time code is good once: use the next one.\n"
+
+// refusedCertificate is the body of every 401 of what takes a certificate alone.
+const refusedCertificate = "A client certificate is required in TLS, and none was presented, or it was not accepted.\n"
 
 // defaultRetry is told to clients where the error does not say when to come again.
 const defaultRetry = 10 * time.Second
@@ -103,6 +110,9 @@ func (p *Problem) Reply(requestID string) (http.Header, []byte) {
 		h[Authenticate] = p.Challenges
 		if len(p.Challenges) == 0 {
 			h[Authenticate] = []string{Basic}
+		}
+		if slices.Equal(p.Challenges, []string{Certificate}) {
+			return h, []byte(refusedCertificate)
 		}
 		return h, []byte(refused)
 	case http.StatusMethodNotAllowed:

@@ -45,8 +45,8 @@ type Signer interface {
 
 // Authority is what is known of the certification authority; facts.Cache is one.
 type Authority interface {
-	// Authority returns its name, and its certificates, DER, issuing first.
-	Authority(context.Context) (name string, chain [][]byte, err error)
+	// Authority returns its name, and its certificates, issuing first, at least one.
+	Authority(context.Context) (name string, chain []*x509.Certificate, err error)
 }
 
 // ListsConfig is what Lists are made of. All are required.
@@ -67,9 +67,10 @@ type Lists struct {
 	// there is closed when there is a list.
 	there chan struct{}
 
-	mu     sync.RWMutex // guards what follows
-	newest *x509.RevocationList
-	failed error // why the last fetch did
+	mu      sync.RWMutex // guards what follows
+	newest  *x509.RevocationList
+	reasons map[string]int // of newest, by the octets of the serial number
+	failed  error          // why the last fetch did
 }
 
 // NewLists returns Lists that know nothing yet.
@@ -156,16 +157,40 @@ func (l *Lists) kept() *x509.RevocationList {
 	return l.newest
 }
 
+// Revoked tells whether the newest list, however old it is, has a certificate, and for which
+// reason (RFC 5280 section 5.3.1).
+func (l *Lists) Revoked(c *x509.Certificate) (reason int, revoked bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.newest == nil || !bytes.Equal(l.newest.RawIssuer, c.RawIssuer) || !bytes.Equal(l.newest.AuthorityKeyId, c.AuthorityKeyId) {
+		return 0, false
+	}
+	reason, revoked = l.reasons[string(c.SerialNumber.Bytes())]
+	return reason, revoked
+}
+
+func reasonsOf(list *x509.RevocationList) map[string]int {
+	reasons := make(map[string]int, len(list.RevokedCertificateEntries))
+	for _, e := range list.RevokedCertificateEntries {
+		reasons[string(e.SerialNumber.Bytes())] = e.ReasonCode
+	}
+	return reasons
+}
+
 // fetch asks the signer, and keeps what is newer.
 func (l *Lists) fetch(ctx context.Context) {
 	list, err := l.ask(ctx)
+	var reasons map[string]int
+	if err == nil && list != l.kept() {
+		reasons = reasonsOf(list)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err == nil && newer(list, l.newest) {
+	if reasons != nil && newer(list, l.newest) {
 		if l.newest == nil {
 			close(l.there)
 		}
-		l.newest = list
+		l.newest, l.reasons = list, reasons
 		l.c.Log.LogAttrs(ctx, slog.LevelInfo, "revocation list fetched", slog.String("number", list.Number.String()),
 			slog.Int("entries", len(list.RevokedCertificateEntries)), slog.Time("next_update", list.NextUpdate))
 	}
@@ -190,13 +215,7 @@ func (l *Lists) ask(ctx context.Context) (*x509.RevocationList, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(chain) == 0 {
-		return nil, errors.New("the authority has no certificate")
-	}
-	issuer, err := x509.ParseCertificate(chain[0])
-	if err != nil {
-		return nil, fmt.Errorf("reading the authority's certificate: %w", err)
-	}
+	issuer := chain[0]
 	der, err := l.parts(ctx, issuer)
 	if err != nil {
 		return nil, fmt.Errorf("fetching the revocation list: %w", err)

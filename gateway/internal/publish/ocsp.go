@@ -122,10 +122,11 @@ func (r *Responses) answer(ctx context.Context, request []byte) (status, error) 
 	if err != nil {
 		return status{}, fault.New(fault.Malformed, "publish.Answer", err.Error(), nil)
 	}
-	issuer, err := r.issuer(ctx)
+	_, chain, err := r.c.Authority.Authority(ctx)
 	if err != nil {
 		return status{}, err
 	}
+	issuer := chain[0]
 	if !q.names(issuer) {
 		return status{}, fault.New(fault.NotFound, "publish.Answer", "the certificate is not one of this authority", nil)
 	}
@@ -149,21 +150,6 @@ func (r *Responses) answer(ctx context.Context, request []byte) (status, error) 
 // decided tells whether an error says something of the certificate.
 func decided(err error) bool {
 	return errors.Is(err, fault.NotFound) || errors.Is(err, fault.Malformed) || errors.Is(err, fault.Internal)
-}
-
-func (r *Responses) issuer(ctx context.Context) (*x509.Certificate, error) {
-	_, chain, err := r.c.Authority.Authority(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(chain) == 0 {
-		return nil, fault.New(fault.Unavailable, "publish.Answer", "", errors.New("the authority has no certificate"))
-	}
-	issuer, err := x509.ParseCertificate(chain[0])
-	if err != nil {
-		return nil, fault.New(fault.Internal, "publish.Answer", "", fmt.Errorf("reading the authority's certificate: %w", err))
-	}
-	return issuer, nil
 }
 
 // names tells whether a question is about a certificate that the issuer can have issued.

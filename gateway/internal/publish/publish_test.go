@@ -100,8 +100,8 @@ func (s *signer) GetCRL(_ context.Context, r *signerv1.GetCRLRequest, _ ...grpc.
 	return &signerv1.GetCRLResponse{CrlDer: s.der[r.GetOffset():end], Number: s.list, Size: uint64(len(s.der))}, nil
 }
 
-func (s *signer) Authority(context.Context) (string, [][]byte, error) {
-	return "example ca", [][]byte{s.cert.Raw}, nil
+func (s *signer) Authority(context.Context) (string, []*x509.Certificate, error) {
+	return "example ca", []*x509.Certificate{s.cert}, nil
 }
 
 func newLists(t *testing.T, s *signer) *publish.Lists {
@@ -216,6 +216,36 @@ func TestFirstIsWaitedFor(t *testing.T) {
 		}
 		if n := number(t, l); n != 1 {
 			t.Errorf("list %d", n)
+		}
+	})
+}
+
+// TestRevoked: who is on the newest list, of this authority alone.
+func TestRevoked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t)
+		l := newLists(t, s)
+		leaf := func(serial int64) *x509.Certificate {
+			return &x509.Certificate{SerialNumber: big.NewInt(serial), RawIssuer: s.cert.RawSubject, AuthorityKeyId: s.cert.SubjectKeyId}
+		}
+		if _, revoked := l.Revoked(leaf(7)); revoked {
+			t.Error("revoked before there is a list")
+		}
+		s.make(t, 1, time.Now(), func(c *x509.RevocationList) { c.RevokedCertificateEntries[0].ReasonCode = 6 })
+		running(t, l)
+		synctest.Wait()
+		if reason, revoked := l.Revoked(leaf(7)); !revoked || reason != 6 {
+			t.Errorf("revoked %v, for %d", revoked, reason)
+		}
+		other := leaf(7)
+		other.AuthorityKeyId = []byte{1}
+		if _, revoked := l.Revoked(other); revoked {
+			t.Error("another authority's certificate")
+		}
+		s.make(t, 2, time.Now(), func(c *x509.RevocationList) { c.RevokedCertificateEntries = nil })
+		time.Sleep(publish.Refresh + time.Second)
+		if _, revoked := l.Revoked(leaf(7)); revoked {
+			t.Error("revoked after its release")
 		}
 	})
 }

@@ -127,12 +127,10 @@ func (s *Server) find(ctx context.Context, u *url.URL) (file, error) {
 		// RFC 2585 section 4.2.
 		return file{kind: "application/pkix-crl", tag: fmt.Sprintf(`"%x"`, list.Number), since: list.ThisUpdate, content: list.Raw}, nil
 	case "/ca/" + url.PathEscape(name) + ".crt":
-		if len(chain) == 0 {
-			return file{}, errNothing
-		}
 		// RFC 2585 section 4.1. Its last octets are those of its signature.
-		tail := chain[0][max(0, len(chain[0])-16):]
-		return file{kind: "application/pkix-cert", tag: fmt.Sprintf(`"%x"`, tail), content: chain[0]}, nil
+		der := chain[0].Raw
+		tail := der[max(0, len(der)-16):]
+		return file{kind: "application/pkix-cert", tag: fmt.Sprintf(`"%x"`, tail), content: der}, nil
 	}
 	return file{}, errNothing
 }

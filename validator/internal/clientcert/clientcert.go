@@ -86,8 +86,9 @@ func New(c Config) (*Verifier, error) {
 		return nil, errors.New("a verifier of certificates needs a log and metrics")
 	}
 	v := &Verifier{sources: map[string]source{}}
+	failed := c.Metrics.GetOrCreateCounter("estuary_validator_trust_anchor_reload_errors_total")
 	add := func(m Manufacturer) error {
-		files, err := open(m.Anchors, c)
+		files, err := certpath.Watch(m.Anchors, c.Log, failed)
 		if err != nil {
 			return err
 		}
@@ -108,21 +109,6 @@ func New(c Config) (*Verifier, error) {
 		}
 	}
 	return v, nil
-}
-
-func open(path string, c Config) (*reload.Files[*certpath.Anchors], error) {
-	failed := c.Metrics.GetOrCreateCounter("estuary_validator_trust_anchor_reload_errors_total")
-	return reload.Open(reload.Config[*certpath.Anchors]{
-		Paths: []string{path},
-		Read:  func() (*certpath.Anchors, error) { return certpath.ReadAnchors(path) },
-		Loaded: func(a *certpath.Anchors) {
-			c.Log.Info("trust anchors loaded", slog.String("file", path), slog.Int("certificates", len(a.All())))
-		},
-		Kept: func(_ *certpath.Anchors, err error) {
-			failed.Inc()
-			c.Log.Error("trust anchors not loaded, the old ones stay", slog.Any("err", err))
-		},
-	})
 }
 
 // Has tells whether there are anchors of that name.
