@@ -72,7 +72,7 @@ func (c *cluster) useDirectory(d directorySettings) {
 func (d directorySettings) configure(service, text string, own int) string {
 	switch service {
 	case "signer":
-		text = strings.Replace(text, `methods = ["token"]`, `methods = ["token", "ldap-otp", "ldap-password", "radius"]`, 1)
+		text = strings.Replace(text, `methods = ["token", "certificate"]`, `methods = ["token", "certificate", "ldap-otp", "ldap-password", "radius"]`, 1)
 		text = strings.Replace(text, `realms = ["DEVICES"]`, fmt.Sprintf(`realms = ["DEVICES", %q]`, d.realm), 1)
 		return text + fmt.Sprintf(signerAccounts, userLabel, d.realm)
 	case "gateway":

@@ -33,6 +33,8 @@ type certificate struct {
 	// RevokedAt and Reason say since when and why it is revoked; absent where it is not.
 	RevokedAt *time.Time `json:"revoked_at,omitempty"`
 	Reason    string     `json:"revocation_reason,omitempty"`
+	// Predecessor is the serial number of the certificate that it renews; absent in a first one.
+	Predecessor string `json:"predecessor,omitempty"`
 	// PEM is the certificate (RFC 7468); only of a single issued one.
 	PEM string `json:"certificate,omitempty"`
 }
@@ -202,6 +204,8 @@ func (s *Server) certificateOf(e *signerv1.Entry) certificate {
 		CreatedAt: e.GetCreatedAt().AsTime(),
 		NotBefore: e.GetNotBefore().AsTime(),
 		NotAfter:  e.GetNotAfter().AsTime(),
+
+		Predecessor: e.GetPredecessor(),
 	}
 	if at := e.GetRevokedAt(); at != nil {
 		revoked := at.AsTime()

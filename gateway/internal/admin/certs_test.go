@@ -20,11 +20,11 @@ var (
 	serial = "00" + strings.Repeat("0a", 19)
 	entry  = &signerv1.Entry{
 		Serial: serial, State: signerv1.EntryState_ENTRY_STATE_ISSUED, Label: "devices", Realm: "LAB.TEST",
-		Principal: "printer-7", Subject: "CN=printer-7", CreatedAt: timestamppb.New(noon),
+		Principal: "printer-7", Subject: "CN=printer-7", Predecessor: "0b", CreatedAt: timestamppb.New(noon),
 		NotBefore: timestamppb.New(noon.Add(-time.Minute)), NotAfter: timestamppb.New(noon.Add(time.Hour)),
 	}
 	entryJSON = map[string]any{
-		"serial": serial, "state": "issued", "status": "valid", "label": "devices", "realm": "LAB.TEST", "principal": "printer-7",
+		"serial": serial, "state": "issued", "status": "valid", "label": "devices", "realm": "LAB.TEST", "principal": "printer-7", "predecessor": "0b",
 		"subject": "CN=printer-7", "created_at": "2030-01-31T12:00:00Z",
 		"not_before": "2030-01-31T11:59:00Z", "not_after": "2030-01-31T13:00:00Z",
 	}

@@ -66,7 +66,13 @@ func TestRenewalIssues(t *testing.T) {
 	if err != nil || !again.Repeated || string(again.DER) != string(second.Raw) {
 		t.Errorf("asked again: repeated %v, %v", again.Repeated, err)
 	}
-	l.now = l.now.Add(32 * 24 * time.Hour) // within the window of the first
+	// The successor presented at once is renewed too, and not taken for a repeat.
+	at := l.now
+	third := l.mustIssue(l.renewal(second, k))
+	if third.SerialNumber.Cmp(second.SerialNumber) == 0 {
+		t.Error("a certificate renews itself")
+	}
+	l.now = at.Add(32 * 24 * time.Hour) // within the window of the first
 	if _, err := l.issue(t.Context(), gateway, l.renewal(first, newKey(t))); !errors.Is(err, fault.Unauthenticated) {
 		t.Errorf("a second successor: %v", err)
 	}
@@ -78,10 +84,9 @@ func TestRenewalIssues(t *testing.T) {
 		t.Error("the audit does not say which one was renewed")
 	}
 	// The line goes on, to its end.
-	l.now = second.NotAfter.Add(-time.Hour)
-	third := l.mustIssue(l.renewal(second, newKey(t)))
-	if third.NotAfter.Before(second.NotAfter) {
-		t.Errorf("the third ends at %v", third.NotAfter)
+	l.now = third.NotAfter.Add(-time.Hour)
+	if fourth := l.mustIssue(l.renewal(third, newKey(t))); fourth.NotAfter.Before(third.NotAfter) {
+		t.Errorf("the fourth ends at %v", fourth.NotAfter)
 	}
 	if r := l.inspect(); len(r.Problems) > 0 {
 		t.Errorf("inspection: %v", r.Problems)

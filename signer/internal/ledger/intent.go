@@ -89,8 +89,8 @@ func (l *Ledger) row(in Intent) (*row, error) {
 	return r, nil
 }
 
-// requestKey is what makes two requests the same: who asks, for which operation and label,
-// with which key, for which names, and what the certificate would say: after a change of
+// requestKey is what makes two requests the same: who asks, for which operation and label, with
+// which key, for which names, on the strength of which certificate, and what the certificate would say: after a change of
 // the profile, the token or the authority it is another one. Not the CSR's own hash: a
 // client that asks again signs its request anew.
 func requestKey(a *assertionv1.Assertion, in Intent) []byte {
@@ -115,6 +115,10 @@ func requestKey(a *assertionv1.Assertion, in Intent) []byte {
 	slices.Sort(names)
 	for _, n := range slices.Compact(names) {
 		writeField(h, []byte(n))
+	}
+	if c := a.GetPresentedCertificate(); c != nil {
+		writeField(h, []byte("presented certificate"))
+		writeField(h, c.GetSha256())
 	}
 	return h.Sum(nil)
 }

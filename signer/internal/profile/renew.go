@@ -182,11 +182,11 @@ func (s *Set) Renew(a *assertionv1.Assertion, r *csr.Request, at time.Time, seri
 	if p.Label != rule.Label && !slices.Contains(rule.Renews, p.Label) {
 		return nil, forbid("the certificate was issued under another label, whose certificates are not renewed under this one")
 	}
-	if err := rule.checkKey(r, at, p); err != nil {
-		return nil, err
-	}
 	names, err := rule.inherit(a, r, p)
 	if err != nil {
+		return nil, err
+	}
+	if err := rule.checkKey(r, at, p); err != nil {
 		return nil, err
 	}
 	if s.protected.name(names, elementsOf(p.Certificate)) {
