@@ -104,12 +104,12 @@ func newHandler(c *config.Gateway, p parts) (*est.Handler, error) {
 	}
 	return est.New(est.Config{
 		Labels: c.Labels(), DefaultLabel: c.EST.DefaultLabel, Facts: p.facts, Enroller: enroller, Refusals: refusals,
-		CRL: func(ctx context.Context) ([]byte, error) {
-			list, err := p.lists.Current(ctx)
-			if err != nil {
-				return nil, err
+		CRLs: func(ctx context.Context) (ders [][]byte, err error) {
+			lists, err := p.lists.Current(ctx)
+			for _, list := range lists {
+				ders = append(ders, list.Raw)
 			}
-			return list.Raw, nil
+			return ders, err
 		},
 		ClientAuth: c.TLS.ClientAuth.Mode, Revoked: p.lists.Revoked,
 		Timeout: time.Duration(c.Limits.RequestTimeout), Log: p.log, Metrics: p.set, Now: time.Now,

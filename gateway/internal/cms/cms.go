@@ -36,7 +36,7 @@ func CertsOnly(certificates [][]byte) ([]byte, error) {
 
 // CRLsOnly returns the same with this DER revocation list instead of certificates: what /crls
 // of RFC 8295 section 4 answers.
-func CRLsOnly(list []byte) ([]byte, error) { return degenerate(tagCRLs, [][]byte{list}) }
+func CRLsOnly(lists ...[]byte) ([]byte, error) { return degenerate(tagCRLs, lists) }
 
 // The fields of a SignedData (RFC 5652 section 5.1).
 const (

@@ -47,8 +47,8 @@ type Config struct {
 	Enroller *enroll.Enroller
 	// Refusals delays refused credentials.
 	Refusals *problem.Refusals
-	// CRL returns the DER of the newest revocation list, or a *fault.Error.
-	CRL func(context.Context) ([]byte, error)
+	// CRLs returns the DER of the newest revocation lists, or a *fault.Error.
+	CRLs func(context.Context) ([][]byte, error)
 	// ClientAuth is what accept does about client certificates.
 	ClientAuth accept.Mode
 	// Revoked tells whether a certificate is on the newest revocation list, and why.
@@ -70,7 +70,7 @@ type Handler struct {
 	facts        *facts.Cache
 	enroller     *enroll.Enroller
 	refusals     *problem.Refusals
-	crl          func(context.Context) ([]byte, error)
+	crls         func(context.Context) ([][]byte, error)
 	clientAuth   accept.Mode
 	revoked      func(*x509.Certificate) (int, bool)
 	timeout      time.Duration
@@ -87,7 +87,7 @@ func New(c Config) (*Handler, error) {
 	if !slices.Contains(accept.Modes, c.ClientAuth) {
 		return nil, fmt.Errorf("%q is no mode of client authentication", c.ClientAuth)
 	}
-	if c.CRL == nil || c.Revoked == nil || c.Facts == nil || c.Enroller == nil || c.Refusals == nil || c.Log == nil || c.Metrics == nil || c.Now == nil {
+	if c.CRLs == nil || c.Revoked == nil || c.Facts == nil || c.Enroller == nil || c.Refusals == nil || c.Log == nil || c.Metrics == nil || c.Now == nil {
 		return nil, errors.New("serving EST needs facts, an enroller, refusals, a revocation list, a log, metrics and a clock")
 	}
 	if c.Timeout <= 0 {
@@ -108,7 +108,7 @@ func New(c Config) (*Handler, error) {
 	}
 	return &Handler{
 		layouts: layouts, defaultLabel: c.DefaultLabel, facts: c.Facts, enroller: c.Enroller,
-		refusals: c.Refusals, crl: c.CRL, clientAuth: c.ClientAuth, revoked: c.Revoked, timeout: c.Timeout, log: c.Log, metrics: c.Metrics, now: c.Now,
+		refusals: c.Refusals, crls: c.CRLs, clientAuth: c.ClientAuth, revoked: c.Revoked, timeout: c.Timeout, log: c.Log, metrics: c.Metrics, now: c.Now,
 		verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
 	}, nil
 }

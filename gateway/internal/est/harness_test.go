@@ -172,11 +172,11 @@ func newHandler(t testing.TB, b *backend, floor time.Duration, log io.Writer) *e
 		t.Fatal(err)
 	}
 	h, err := est.New(est.Config{
-		CRL: func(context.Context) ([]byte, error) {
+		CRLs: func(context.Context) ([][]byte, error) {
 			if b.crl == nil {
 				return nil, fault.New(fault.Unavailable, "test", "there is no revocation list yet", nil)
 			}
-			return b.crl, nil
+			return [][]byte{b.crl}, nil
 		},
 		ClientAuth: b.mode,
 		Revoked: func(c *x509.Certificate) (int, bool) {

@@ -17,7 +17,7 @@ import (
 // caCerts answers GET /cacerts (RFC 7030 section 4.1.3): the whole chain, issuing first. The
 // client checks it by other means, so it needs no credential and may be kept by caches.
 func (h *Handler) caCerts(ctx context.Context, c *call) (reply, error) {
-	_, chain, err := h.facts.Authority(ctx)
+	chain, err := h.facts.Chain(ctx)
 	if err != nil {
 		return reply{}, err
 	}
@@ -32,14 +32,14 @@ func (h *Handler) caCerts(ctx context.Context, c *call) (reply, error) {
 	return c.certsOnly("max-age=300", message), nil
 }
 
-// crls answers GET /crls (RFC 8295 section 4) with the authority's newest revocation list, under
-// every label the same.
-func (h *Handler) crls(ctx context.Context, c *call) (reply, error) {
-	list, err := h.crl(ctx)
+// revocationLists answers GET /crls (RFC 8295 section 4) with the newest revocation list of the
+// authority, and those of its former keys, under every label the same.
+func (h *Handler) revocationLists(ctx context.Context, c *call) (reply, error) {
+	lists, err := h.crls(ctx)
 	if err != nil {
 		return reply{}, err
 	}
-	message, err := cms.CRLsOnly(list)
+	message, err := cms.CRLsOnly(lists...)
 	if err != nil {
 		return reply{}, err
 	}

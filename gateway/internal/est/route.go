@@ -45,7 +45,7 @@ var (
 var operations = map[string]operation{
 	"cacerts":        {read, (*Handler).caCerts},
 	"csrattrs":       {read, (*Handler).csrAttrs},
-	"crls":           {read, (*Handler).crls}, // RFC 8295 section 4
+	"crls":           {read, (*Handler).revocationLists}, // RFC 8295 section 4
 	"simpleenroll":   {write, (*Handler).simpleEnroll},
 	"simplereenroll": {write, (*Handler).simpleReenroll},
 	"fullcmc":        {write, nil},

@@ -52,19 +52,25 @@ type Config struct {
 
 // Cache holds the last good facts.
 type Cache struct {
-	authority Authority
-	log       *slog.Logger
-	now       func() time.Time
+	signer Authority
+	log    *slog.Logger
+	now    func() time.Time
 
 	turn   chan struct{} // holds an element during a fetch; guards ended and result
 	ended  time.Time     // when a fetch last ended
 	result error         // what it ended with
 
-	mu       sync.RWMutex // guards what follows; held for moments only
-	name     string
-	chain    []*x509.Certificate
-	profiles map[string]*signerv1.ProfileFacts
-	fetched  time.Time // when a fetch last succeeded; zero before the first
+	mu        sync.RWMutex // guards what follows; held for moments only
+	authority authority
+	profiles  map[string]*signerv1.ProfileFacts
+	fetched   time.Time // when a fetch last succeeded; zero before the first
+}
+
+// authority is what is known of the authority. It is never changed.
+type authority struct {
+	chain   []*x509.Certificate
+	issuers []Issuer
+	issuing []*x509.Certificate
 }
 
 // New returns a Cache that knows nothing yet.
@@ -72,7 +78,7 @@ func New(c Config) (*Cache, error) {
 	if c.Authority == nil || c.Log == nil || c.Now == nil {
 		return nil, errors.New("the cache of facts needs an authority, a log and a clock")
 	}
-	return &Cache{authority: c.Authority, log: c.Log, now: c.Now, turn: make(chan struct{}, 1)}, nil
+	return &Cache{signer: c.Authority, log: c.Log, now: c.Now, turn: make(chan struct{}, 1)}, nil
 }
 
 // Run fetches at once and then every Refresh, or every onDemand while nothing is known,
@@ -82,7 +88,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		// The error is logged where it begins and shown by Check.
 		_ = c.fetch(ctx, 0)
 		pause := Refresh
-		if _, _, known := c.last(); !known {
+		if _, known := c.last(); !known {
 			pause = onDemand // the signer may only be slower to start than the gateway
 		}
 		select {
@@ -93,40 +99,57 @@ func (c *Cache) Run(ctx context.Context) error {
 	}
 }
 
-// Authority returns the authority's name and its certificates, issuing first, which must not be
-// changed. The error is a *fault.Error Unavailable while none has ever been fetched.
-func (c *Cache) Authority(ctx context.Context) (name string, chain []*x509.Certificate, err error) {
-	if _, _, known := c.last(); !known {
-		if err := c.fetch(ctx, onDemand); err != nil {
-			return "", nil, err
-		}
-	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.name, c.chain, nil
+// Issuer is an authority that issues certificates, or did.
+type Issuer struct {
+	// Name is the one below /crl/ and /ca/.
+	Name string
+	// Certificate is its own, with a subject key identifier.
+	Certificate *x509.Certificate
 }
 
-// Issuing returns the certificate that the authority signs under, as far as it is known: none or
-// one, without waiting. The same slice holds the same certificate.
+// Chain returns the certificates for /cacerts: that which issues, those above it, and what else
+// clients need while its key changes. They must not be changed. The error is a *fault.Error
+// Unavailable while none has ever been fetched.
+func (c *Cache) Chain(ctx context.Context) ([]*x509.Certificate, error) {
+	known, err := c.known(ctx)
+	return known.chain, err
+}
+
+// Issuers returns the authority that issues and behind it those that did. Errors are those of
+// Chain.
+func (c *Cache) Issuers(ctx context.Context) ([]Issuer, error) {
+	known, err := c.known(ctx)
+	return known.issuers, err
+}
+
+// Issuing returns the certificates of Issuers, as far as they are known, without waiting. The
+// same slice holds the same certificates.
 func (c *Cache) Issuing() []*x509.Certificate {
-	chain, _, known := c.last()
-	if !known {
-		return nil
+	known, _ := c.last()
+	return known.issuing
+}
+
+func (c *Cache) known(ctx context.Context) (authority, error) {
+	if _, known := c.last(); !known {
+		if err := c.fetch(ctx, onDemand); err != nil {
+			return authority{}, err
+		}
 	}
-	return chain[:1]
+	a, _ := c.last()
+	return a, nil
 }
 
 // Profile returns the facts of the profile of a label. The error is a *fault.Error:
 // NotFound when the signer has no such profile, Unavailable while nothing is known.
 func (c *Cache) Profile(ctx context.Context, label string) (*signerv1.ProfileFacts, error) {
-	if _, profiles, _ := c.last(); profiles[label] != nil {
-		return profiles[label], nil
+	if p, _ := c.profile(label); p != nil {
+		return p, nil
 	}
 	err := c.fetch(ctx, onDemand)
-	_, profiles, known := c.last()
+	p, known := c.profile(label)
 	switch {
-	case profiles[label] != nil:
-		return profiles[label], nil
+	case p != nil:
+		return p, nil
 	case !known:
 		return nil, err
 	}
@@ -146,10 +169,16 @@ func (c *Cache) Check(context.Context) error {
 	return nil
 }
 
-func (c *Cache) last() (chain []*x509.Certificate, profiles map[string]*signerv1.ProfileFacts, known bool) {
+func (c *Cache) last() (a authority, known bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.chain, c.profiles, !c.fetched.IsZero()
+	return c.authority, !c.fetched.IsZero()
+}
+
+func (c *Cache) profile(label string) (p *signerv1.ProfileFacts, known bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.profiles[label], !c.fetched.IsZero()
 }
 
 // fetch asks the signer, unless somebody did within the last pause. One fetch runs at a
@@ -183,22 +212,15 @@ func (c *Cache) fetch(ctx context.Context, pause time.Duration) error {
 }
 
 func (c *Cache) ask(ctx context.Context) error {
-	chain, err := c.authority.GetChain(ctx, &signerv1.GetChainRequest{})
+	response, err := c.signer.GetChain(ctx, &signerv1.GetChainRequest{})
 	if err != nil {
 		return fmt.Errorf("getting the chain: %w", err)
 	}
-	if len(chain.GetCertificates()) == 0 {
-		return errors.New("getting the chain: it is empty")
+	read, err := parse(response)
+	if err != nil {
+		return err
 	}
-	var parsed []*x509.Certificate
-	for i, der := range chain.GetCertificates() {
-		certificate, err := x509.ParseCertificate(der)
-		if err != nil {
-			return fmt.Errorf("parsing certificate %d of the chain: %w", i, err)
-		}
-		parsed = append(parsed, certificate)
-	}
-	list, err := c.authority.ListProfiles(ctx, &signerv1.ListProfilesRequest{})
+	list, err := c.signer.ListProfiles(ctx, &signerv1.ListProfilesRequest{})
 	if err != nil {
 		return fmt.Errorf("listing profiles: %w", err)
 	}
@@ -208,10 +230,37 @@ func (c *Cache) ask(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.name = chain.GetName()
-	if !slices.EqualFunc(c.chain, parsed, (*x509.Certificate).Equal) {
-		c.chain = parsed
+	if slices.EqualFunc(c.authority.issuing, read.issuing, (*x509.Certificate).Equal) {
+		read.issuing = c.authority.issuing
 	}
-	c.profiles, c.fetched = profiles, c.now()
+	c.authority, c.profiles, c.fetched = read, profiles, c.now()
 	return nil
+}
+
+// parse reads what the signer says of the authority.
+func parse(r *signerv1.GetChainResponse) (a authority, err error) {
+	add := func(what, name string, ders [][]byte, issuer bool) error {
+		for i, der := range ders {
+			certificate, err := x509.ParseCertificate(der)
+			if err != nil {
+				return fmt.Errorf("parsing certificate %d of %s: %w", i, what, err)
+			}
+			if issuer && i == 0 {
+				a.issuers = append(a.issuers, Issuer{Name: name, Certificate: certificate})
+				a.issuing = append(a.issuing, certificate)
+			}
+			if !slices.ContainsFunc(a.chain, certificate.Equal) {
+				a.chain = append(a.chain, certificate)
+			}
+		}
+		return nil
+	}
+	if len(r.GetCertificates()) == 0 {
+		return authority{}, errors.New("getting the chain: it is empty")
+	}
+	err = add("the chain", r.GetName(), r.GetCertificates(), true)
+	for _, f := range r.GetFormer() {
+		err = errors.Join(err, add("a former chain", f.GetName(), f.GetCertificates(), true))
+	}
+	return a, errors.Join(err, add("what is announced", "", r.GetAnnounced(), false))
 }

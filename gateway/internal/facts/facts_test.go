@@ -1,6 +1,7 @@
 package facts_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -28,6 +29,9 @@ type signer struct {
 	delay time.Duration
 	chain [][]byte
 	label atomic.Value
+
+	former    []*signerv1.FormerAuthority
+	announced [][]byte
 }
 
 func (s *signer) GetChain(ctx context.Context, _ *signerv1.GetChainRequest, _ ...grpc.CallOption) (*signerv1.GetChainResponse, error) {
@@ -40,7 +44,7 @@ func (s *signer) GetChain(ctx context.Context, _ *signerv1.GetChainRequest, _ ..
 	if s.down.Load() {
 		return nil, fault.New(fault.Unavailable, "test", "", nil)
 	}
-	return &signerv1.GetChainResponse{Certificates: s.chain}, nil
+	return &signerv1.GetChainResponse{Name: "new", Certificates: s.chain, Former: s.former, Announced: s.announced}, nil
 }
 
 func (s *signer) ListProfiles(context.Context, *signerv1.ListProfilesRequest, ...grpc.CallOption) (*signerv1.ListProfilesResponse, error) {
@@ -97,7 +101,7 @@ func TestKeepsTheLastGood(t *testing.T) {
 		if c.Check(ctx) == nil {
 			t.Error("ready with stale facts")
 		}
-		if _, chain, err := c.Authority(ctx); err != nil || len(chain) != 1 {
+		if chain, err := c.Chain(ctx); err != nil || len(chain) != 1 {
 			t.Errorf("chain of %d, %v", len(chain), err)
 		}
 		if p, err := c.Profile(ctx, "default"); err != nil || p.GetLabel() != "default" {
@@ -134,7 +138,7 @@ func TestOnDemand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSigner(t)
 		c := newCache(t, s)
-		if _, _, err := c.Authority(t.Context()); err != nil {
+		if _, err := c.Chain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		// A label that nobody has: one fetch a second, whoever asks.
@@ -167,7 +171,7 @@ func TestHangingSigner(t *testing.T) {
 		errs := make(chan error)
 		start := time.Now()
 		for range 50 {
-			go func() { _, _, err := c.Authority(t.Context()); errs <- err }()
+			go func() { _, err := c.Chain(t.Context()); errs <- err }()
 		}
 		for range 50 {
 			if err := <-errs; !errors.Is(err, fault.Unavailable) {
@@ -184,7 +188,7 @@ func TestRefusesBadChains(t *testing.T) {
 	for name, chain := range map[string][][]byte{"empty": nil, "junk": {[]byte("junk")}} {
 		s := newSigner(t)
 		s.chain = chain
-		if _, _, err := newCache(t, s).Authority(t.Context()); !errors.Is(err, fault.Unavailable) {
+		if _, err := newCache(t, s).Chain(t.Context()); !errors.Is(err, fault.Unavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -193,5 +197,28 @@ func TestRefusesBadChains(t *testing.T) {
 func TestNewChecks(t *testing.T) {
 	if _, err := facts.New(facts.Config{}); err == nil {
 		t.Error("an empty configuration was accepted")
+	}
+}
+
+// TestRollover: while the key changes there are two issuers, and each certificate once.
+func TestRollover(t *testing.T) {
+	s, old, tie := newSigner(t), newSigner(t).chain[0], newSigner(t).chain[0]
+	c := newCache(t, s)
+	if len(c.Issuing()) != 0 {
+		t.Error("something is known of nothing")
+	}
+	s.former = []*signerv1.FormerAuthority{{Name: "old", Certificates: [][]byte{old}}}
+	s.announced = [][]byte{s.chain[0], tie, old}
+	chain, err := c.Chain(t.Context())
+	if err != nil || len(chain) != 3 || !bytes.Equal(chain[0].Raw, s.chain[0]) || !bytes.Equal(chain[1].Raw, old) || !bytes.Equal(chain[2].Raw, tie) {
+		t.Errorf("%d certificates, %v", len(chain), err)
+	}
+	issuers, err := c.Issuers(t.Context())
+	if err != nil || len(issuers) != 2 || issuers[0].Name != "new" || issuers[1].Name != "old" || len(c.Issuing()) != 2 {
+		t.Errorf("issuers %v, %v", issuers, err)
+	}
+	s.announced = [][]byte{{1}}
+	if _, err := newCache(t, s).Chain(t.Context()); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("an announced certificate that is none: %v", err)
 	}
 }

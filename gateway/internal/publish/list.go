@@ -20,6 +20,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"google.golang.org/grpc"
 
+	"github.com/estuary-pki/estuary/gateway/internal/facts"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
 	"github.com/estuary-pki/estuary/services/fault"
 )
@@ -45,8 +46,8 @@ type Signer interface {
 
 // Authority is what is known of the certification authority; facts.Cache is one.
 type Authority interface {
-	// Authority returns its name, and its certificates, issuing first, at least one.
-	Authority(context.Context) (name string, chain []*x509.Certificate, err error)
+	// Issuers returns the one that issues and behind it those that did, at least one.
+	Issuers(context.Context) ([]facts.Issuer, error)
 }
 
 // ListsConfig is what Lists are made of. All are required.
@@ -55,16 +56,33 @@ type ListsConfig struct {
 	Authority Authority
 	// Log gets a line when fetching begins to fail, and for a list that is not one.
 	Log *slog.Logger
-	// Metrics has the number of the list and the end of its time.
+	// Metrics has the number of each list and the end of its time.
 	Metrics *metrics.Set
 	// Now is the clock.
 	Now func() time.Time
 }
 
-// Lists keeps the newest revocation list. It is safe for concurrent use.
+// Lists keeps the newest revocation list of each authority. It is safe for concurrent use.
 type Lists struct {
 	c ListsConfig
-	// there is closed when there is a list.
+
+	mu sync.Mutex       // guards what follows
+	of map[string]*list // by subject key identifier
+}
+
+// NewLists returns Lists that know nothing yet.
+func NewLists(c ListsConfig) (*Lists, error) {
+	if c.Signer == nil || c.Authority == nil || c.Log == nil || c.Metrics == nil || c.Now == nil {
+		return nil, errors.New("publishing a revocation list needs a signer, an authority, a log, metrics and a clock")
+	}
+	return &Lists{c: c, of: map[string]*list{}}, nil
+}
+
+// list is the newest one of an authority.
+type list struct {
+	c      ListsConfig
+	issuer facts.Issuer
+	// there is closed when there is one.
 	there chan struct{}
 
 	mu      sync.RWMutex // guards what follows
@@ -73,35 +91,57 @@ type Lists struct {
 	failed  error          // why the last fetch did
 }
 
-// NewLists returns Lists that know nothing yet.
-func NewLists(c ListsConfig) (*Lists, error) {
-	if c.Signer == nil || c.Authority == nil || c.Log == nil || c.Metrics == nil || c.Now == nil {
-		return nil, errors.New("publishing a revocation list needs a signer, an authority, a log, metrics and a clock")
+// list returns the one of an authority.
+func (l *Lists) list(issuer facts.Issuer) *list {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := string(issuer.Certificate.SubjectKeyId)
+	if have := l.of[key]; have != nil {
+		return have
 	}
-	l := &Lists{c: c, there: make(chan struct{})}
-	c.Metrics.GetOrCreateGauge("estuary_gateway_crl_number", func() float64 {
-		if list := l.kept(); list != nil {
-			number, _ := new(big.Float).SetInt(list.Number).Float64()
-			return number
-		}
-		return 0
+	made := &list{c: l.c, issuer: issuer, there: make(chan struct{})}
+	l.of[key] = made
+	gauge := func(name string, f func(*x509.RevocationList) float64) {
+		l.c.Metrics.GetOrCreateGauge(fmt.Sprintf("%s{authority=%q}", name, issuer.Name), func() float64 {
+			if kept := made.kept(); kept != nil {
+				return f(kept)
+			}
+			return 0
+		})
+	}
+	gauge("estuary_gateway_crl_number", func(kept *x509.RevocationList) float64 {
+		number, _ := new(big.Float).SetInt(kept.Number).Float64()
+		return number
 	})
-	c.Metrics.GetOrCreateGauge("estuary_gateway_crl_next_update_seconds", func() float64 {
-		if list := l.kept(); list != nil {
-			return float64(list.NextUpdate.Unix())
-		}
-		return 0
-	})
-	return l, nil
+	gauge("estuary_gateway_crl_next_update_seconds", func(kept *x509.RevocationList) float64 { return float64(kept.NextUpdate.Unix()) })
+	return made
+}
+
+// all returns the list of each authority, that of the one which issues first.
+func (l *Lists) all(ctx context.Context) ([]*list, error) {
+	issuers, err := l.c.Authority.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []*list
+	for _, issuer := range issuers {
+		all = append(all, l.list(issuer))
+	}
+	return all, nil
 }
 
 // Run fetches at once and then every Refresh until ctx ends.
 func (l *Lists) Run(ctx context.Context) error {
 	for {
-		l.fetch(ctx)
 		pause := Refresh
-		if l.kept() == nil {
+		all, err := l.all(ctx)
+		if err != nil {
 			pause = first
+		}
+		for _, one := range all {
+			if one.fetch(ctx); one.kept() == nil {
+				pause = first
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -111,12 +151,66 @@ func (l *Lists) Run(ctx context.Context) error {
 	}
 }
 
-// Current returns the newest list. While there is none it waits for one, three seconds at most:
-// whoever comes when the service has just begun is not sent away. The error is a *fault.Error
-// Unavailable if there is none then, or when the time of the newest is over.
-func (l *Lists) Current(ctx context.Context) (*x509.RevocationList, error) {
+// Current returns the newest list of each authority, that of the one which issues first. While
+// there is none of that it waits for one, three seconds at most: whoever comes when the service
+// has just begun is not sent away. The error is a *fault.Error Unavailable if there is none then,
+// or when the time of one is over.
+func (l *Lists) Current(ctx context.Context) ([]*x509.RevocationList, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	all, err := l.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var lists []*x509.RevocationList
+	for _, one := range all {
+		kept, err := one.wait(ctx)
+		if err != nil {
+			return nil, err
+		}
+		lists = append(lists, kept)
+	}
+	return lists, nil
+}
+
+// Of returns the newest list of one authority, as Current does.
+func (l *Lists) Of(ctx context.Context, issuer facts.Issuer) (*x509.RevocationList, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return l.list(issuer).wait(ctx)
+}
+
+// Check tells, for readiness, that there is no list, that its time is over, or that no newer
+// one comes although most of its time is.
+func (l *Lists) Check(ctx context.Context) error {
+	all, err := l.all(ctx)
+	if err != nil {
+		return err
+	}
+	for _, one := range all {
+		if err := one.check(); err != nil {
+			return fmt.Errorf("%s: %w", one.issuer.Name, err)
+		}
+	}
+	return nil
+}
+
+// Revoked tells whether the newest list of a certificate's authority, however old it is, has it,
+// and for which reason (RFC 5280 section 5.3.1).
+func (l *Lists) Revoked(c *x509.Certificate) (reason int, revoked bool) {
+	l.mu.Lock()
+	one := l.of[string(c.AuthorityKeyId)]
+	l.mu.Unlock()
+	if one == nil || !bytes.Equal(one.issuer.Certificate.RawSubject, c.RawIssuer) {
+		return 0, false
+	}
+	one.mu.RLock()
+	defer one.mu.RUnlock()
+	reason, revoked = one.reasons[string(c.SerialNumber.Bytes())]
+	return reason, revoked
+}
+
+func (l *list) wait(ctx context.Context) (*x509.RevocationList, error) {
 	select {
 	case <-l.there:
 	case <-ctx.Done():
@@ -124,49 +218,35 @@ func (l *Lists) Current(ctx context.Context) (*x509.RevocationList, error) {
 	return l.current()
 }
 
-func (l *Lists) current() (*x509.RevocationList, error) {
-	list := l.kept()
+func (l *list) current() (*x509.RevocationList, error) {
+	kept := l.kept()
 	switch {
-	case list == nil:
+	case kept == nil:
 		return nil, fault.New(fault.Unavailable, "publish.Current", "there is no revocation list yet", nil)
-	case !l.c.Now().Before(list.NextUpdate):
+	case !l.c.Now().Before(kept.NextUpdate):
 		return nil, fault.New(fault.Unavailable, "publish.Current", "the revocation list is out of date", nil)
 	}
-	return list, nil
+	return kept, nil
 }
 
-// Check tells, for readiness, that there is no list, that its time is over, or that no newer
-// one comes although most of its time is.
-func (l *Lists) Check(context.Context) error {
-	list, err := l.current()
+func (l *list) check() error {
+	kept, err := l.current()
 	if err != nil {
 		return err
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	late := list.ThisUpdate.Add(list.NextUpdate.Sub(list.ThisUpdate) * 3 / 4) // signers make a new one at the half
+	late := kept.ThisUpdate.Add(kept.NextUpdate.Sub(kept.ThisUpdate) * 3 / 4) // signers make a new one at the half
 	if l.failed != nil && l.c.Now().After(late) {
 		return fmt.Errorf("no newer revocation list comes: %w", l.failed)
 	}
 	return nil
 }
 
-func (l *Lists) kept() *x509.RevocationList {
+func (l *list) kept() *x509.RevocationList {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.newest
-}
-
-// Revoked tells whether the newest list, however old it is, has a certificate, and for which
-// reason (RFC 5280 section 5.3.1).
-func (l *Lists) Revoked(c *x509.Certificate) (reason int, revoked bool) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if l.newest == nil || !bytes.Equal(l.newest.RawIssuer, c.RawIssuer) || !bytes.Equal(l.newest.AuthorityKeyId, c.AuthorityKeyId) {
-		return 0, false
-	}
-	reason, revoked = l.reasons[string(c.SerialNumber.Bytes())]
-	return reason, revoked
 }
 
 func reasonsOf(list *x509.RevocationList) map[string]int {
@@ -178,75 +258,64 @@ func reasonsOf(list *x509.RevocationList) map[string]int {
 }
 
 // fetch asks the signer, and keeps what is newer.
-func (l *Lists) fetch(ctx context.Context) {
-	list, err := l.ask(ctx)
+func (l *list) fetch(ctx context.Context) {
+	got, err := l.ask(ctx)
 	var reasons map[string]int
-	if err == nil && list != l.kept() {
-		reasons = reasonsOf(list)
+	if err == nil && got != l.kept() {
+		reasons = reasonsOf(got)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if reasons != nil && newer(list, l.newest) {
+	if reasons != nil && (l.newest == nil || got.Number.Cmp(l.newest.Number) > 0) {
 		if l.newest == nil {
 			close(l.there)
 		}
-		l.newest, l.reasons = list, reasons
-		l.c.Log.LogAttrs(ctx, slog.LevelInfo, "revocation list fetched", slog.String("number", list.Number.String()),
-			slog.Int("entries", len(list.RevokedCertificateEntries)), slog.Time("next_update", list.NextUpdate))
+		l.newest, l.reasons = got, reasons
+		l.c.Log.LogAttrs(ctx, slog.LevelInfo, "revocation list fetched", slog.String("authority", l.issuer.Name), slog.String("number", got.Number.String()),
+			slog.Int("entries", len(got.RevokedCertificateEntries)), slog.Time("next_update", got.NextUpdate))
 	}
 	switch {
 	case err != nil && l.failed == nil:
-		l.c.Log.LogAttrs(ctx, slog.LevelWarn, "fetching the revocation list", slog.Any("err", err))
+		l.c.Log.LogAttrs(ctx, slog.LevelWarn, "fetching the revocation list", slog.String("authority", l.issuer.Name), slog.Any("err", err))
 	case err == nil && l.failed != nil:
-		l.c.Log.LogAttrs(ctx, slog.LevelInfo, "the signer hands out the revocation list again")
+		l.c.Log.LogAttrs(ctx, slog.LevelInfo, "the signer hands out the revocation list again", slog.String("authority", l.issuer.Name))
 	}
 	l.failed = err
 }
 
-// newer tells whether a list takes the place of another one: it has a greater number, or is
-// another authority's, whose numbers begin anew.
-func newer(list, than *x509.RevocationList) bool {
-	return than == nil || !bytes.Equal(list.AuthorityKeyId, than.AuthorityKeyId) || list.Number.Cmp(than.Number) > 0
-}
-
 // ask fetches a list and verifies it. One that there is already is not fetched again.
-func (l *Lists) ask(ctx context.Context) (*x509.RevocationList, error) {
-	_, chain, err := l.c.Authority.Authority(ctx)
-	if err != nil {
-		return nil, err
-	}
-	issuer := chain[0]
-	der, err := l.parts(ctx, issuer)
+func (l *list) ask(ctx context.Context) (*x509.RevocationList, error) {
+	issuer := l.issuer.Certificate
+	der, err := l.parts(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("fetching the revocation list: %w", err)
 	}
 	if der == nil {
 		return l.kept(), nil
 	}
-	list, err := x509.ParseRevocationList(der)
+	got, err := x509.ParseRevocationList(der)
 	if err != nil {
 		return nil, fmt.Errorf("reading the revocation list: %w", err)
 	}
-	if err := list.CheckSignatureFrom(issuer); err != nil {
+	if err := got.CheckSignatureFrom(issuer); err != nil {
 		return nil, fmt.Errorf("verifying the revocation list: %w", err)
 	}
 	now := l.c.Now()
-	if list.Number == nil || list.ThisUpdate.After(now.Add(skew)) || !list.NextUpdate.After(now) {
-		return nil, fmt.Errorf("the revocation list has no number, or is not of this time: %s to %s", list.ThisUpdate, list.NextUpdate)
+	if got.Number == nil || got.ThisUpdate.After(now.Add(skew)) || !got.NextUpdate.After(now) {
+		return nil, fmt.Errorf("the revocation list has no number, or is not of this time: %s to %s", got.ThisUpdate, got.NextUpdate)
 	}
-	return list, nil
+	return got, nil
 }
 
 // parts puts the list together; nil where the signer has none that is newer than the one that
 // is kept: another signer may have made that.
-func (l *Lists) parts(ctx context.Context, issuer *x509.Certificate) (der []byte, err error) {
+func (l *list) parts(ctx context.Context) (der []byte, err error) {
 	number := int64(0)
 	have := l.kept()
-	if have != nil && !bytes.Equal(have.AuthorityKeyId, issuer.SubjectKeyId) {
-		have = nil
-	}
 	for {
-		r, err := l.c.Signer.GetCRL(ctx, &signerv1.GetCRLRequest{Offset: uint64(len(der)), Number: number})
+		r, err := l.c.Signer.GetCRL(ctx, &signerv1.GetCRLRequest{
+			Offset: uint64(len(der)), Number: number, Authority: l.issuer.Certificate.SubjectKeyId,
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -122,12 +122,18 @@ func (r *Responses) answer(ctx context.Context, request []byte) (status, error) 
 	if err != nil {
 		return status{}, fault.New(fault.Malformed, "publish.Answer", err.Error(), nil)
 	}
-	_, chain, err := r.c.Authority.Authority(ctx)
+	issuers, err := r.c.Authority.Issuers(ctx)
 	if err != nil {
 		return status{}, err
 	}
-	issuer := chain[0]
-	if !q.names(issuer) {
+	var issuer *x509.Certificate
+	for _, one := range issuers {
+		if q.names(one.Certificate) {
+			issuer = one.Certificate
+			break
+		}
+	}
+	if issuer == nil {
 		return status{}, fault.New(fault.NotFound, "publish.Answer", "the certificate is not one of this authority", nil)
 	}
 	key := keptKey{issuer: string(issuer.SubjectKeyId), hash: q.hash, serial: string(q.serial.Bytes())}
@@ -176,7 +182,7 @@ func (r *Responses) ask(ctx context.Context, issuer *x509.Certificate, q questio
 		hash = signerv1.OCSPHash_OCSP_HASH_SHA256
 	}
 	asked := r.c.Now()
-	got, err := r.c.Signer.GetOCSP(ctx, &signerv1.GetOCSPRequest{Serial: q.serial.Bytes(), Hash: hash, Nonce: q.nonce})
+	got, err := r.c.Signer.GetOCSP(ctx, &signerv1.GetOCSPRequest{Serial: q.serial.Bytes(), Hash: hash, Nonce: q.nonce, Authority: issuer.SubjectKeyId})
 	if err != nil {
 		return status{}, err
 	}

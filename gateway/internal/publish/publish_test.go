@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -13,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,6 +23,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"google.golang.org/grpc"
 
+	"github.com/estuary-pki/estuary/gateway/internal/facts"
 	"github.com/estuary-pki/estuary/gateway/internal/publish"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
 	"github.com/estuary-pki/estuary/services/fault"
@@ -37,6 +40,8 @@ type signer struct {
 	err   error
 	calls int
 	part  int // octets of a part
+
+	former *signer // a former key of the authority, where it has one
 }
 
 func newSigner(t testing.TB) *signer {
@@ -89,7 +94,13 @@ func (s *signer) asked() int {
 	return s.calls
 }
 
-func (s *signer) GetCRL(_ context.Context, r *signerv1.GetCRLRequest, _ ...grpc.CallOption) (*signerv1.GetCRLResponse, error) {
+func (s *signer) GetCRL(ctx context.Context, r *signerv1.GetCRLRequest, _ ...grpc.CallOption) (*signerv1.GetCRLResponse, error) {
+	if s.former != nil && bytes.Equal(r.GetAuthority(), s.former.cert.SubjectKeyId) {
+		return s.former.GetCRL(ctx, r)
+	}
+	if !bytes.Equal(r.GetAuthority(), s.cert.SubjectKeyId) {
+		return nil, fault.New(fault.NotFound, "test", "no such authority", nil)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls++
@@ -100,8 +111,12 @@ func (s *signer) GetCRL(_ context.Context, r *signerv1.GetCRLRequest, _ ...grpc.
 	return &signerv1.GetCRLResponse{CrlDer: s.der[r.GetOffset():end], Number: s.list, Size: uint64(len(s.der))}, nil
 }
 
-func (s *signer) Authority(context.Context) (string, []*x509.Certificate, error) {
-	return "example ca", []*x509.Certificate{s.cert}, nil
+func (s *signer) Issuers(context.Context) ([]facts.Issuer, error) {
+	issuers := []facts.Issuer{{Name: "example ca", Certificate: s.cert}}
+	if s.former != nil {
+		issuers = append(issuers, facts.Issuer{Name: "old", Certificate: s.former.cert})
+	}
+	return issuers, nil
 }
 
 func newLists(t *testing.T, s *signer) *publish.Lists {
@@ -131,11 +146,11 @@ func running(t *testing.T, l *publish.Lists) {
 
 func number(t *testing.T, l *publish.Lists) int64 {
 	t.Helper()
-	list, err := l.Current(t.Context())
+	lists, err := l.Current(t.Context())
 	if err != nil {
 		return 0
 	}
-	return list.Number.Int64()
+	return lists[0].Number.Int64()
 }
 
 // TestNewestIsKept: whatever the signer hands out afterwards, and while it hands out nothing.
@@ -246,6 +261,43 @@ func TestRevoked(t *testing.T) {
 		time.Sleep(publish.Refresh + time.Second)
 		if _, revoked := l.Revoked(leaf(7)); revoked {
 			t.Error("revoked after its release")
+		}
+	})
+}
+
+// TestFormerKey: its list is fetched beside the other, stands at its own address, and tells of
+// the certificates of its own alone.
+func TestFormerKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t)
+		s.former = newSigner(t)
+		s.make(t, 3, time.Now(), nil)
+		s.former.make(t, 2, time.Now(), func(c *x509.RevocationList) { c.RevokedCertificateEntries[0].SerialNumber = big.NewInt(8) })
+		l := newLists(t, s)
+		running(t, l)
+		synctest.Wait()
+		lists, err := l.Current(t.Context())
+		if err != nil || len(lists) != 2 || lists[0].Number.Int64() != 3 || lists[1].Number.Int64() != 2 || l.Check(t.Context()) != nil {
+			t.Fatalf("%d lists, %v, %v", len(lists), err, l.Check(t.Context()))
+		}
+		issuers, _ := s.Issuers(t.Context())
+		if list, err := l.Of(t.Context(), issuers[1]); err != nil || list.Number.Int64() != 2 {
+			t.Errorf("of the former: %v, %v", list, err)
+		}
+		for _, c := range []struct {
+			by      *signer
+			serial  int64
+			revoked bool
+		}{{s, 7, true}, {s, 8, false}, {s.former, 8, true}, {s.former, 7, false}} {
+			leaf := &x509.Certificate{SerialNumber: big.NewInt(c.serial), RawIssuer: c.by.cert.RawSubject, AuthorityKeyId: c.by.cert.SubjectKeyId}
+			if _, revoked := l.Revoked(leaf); revoked != c.revoked {
+				t.Errorf("serial %d of the former %v: revoked %v", c.serial, c.by == s.former, revoked)
+			}
+		}
+		s.former.set(nil, 0, errors.New("down"))
+		time.Sleep(50 * time.Minute)
+		if err := l.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "old: no newer revocation list comes") {
+			t.Errorf("readiness says %v", err)
 		}
 	})
 }

@@ -114,23 +114,25 @@ var errNothing = errors.New("nothing is there")
 
 // find returns what stands at a path.
 func (s *Server) find(ctx context.Context, u *url.URL) (file, error) {
-	name, chain, err := s.c.Authority.Authority(ctx)
+	issuers, err := s.c.Authority.Issuers(ctx)
 	if err != nil {
 		return file{}, err
 	}
-	switch u.EscapedPath() {
-	case "/crl/" + url.PathEscape(name) + ".crl":
-		list, err := s.c.Lists.Current(ctx)
-		if err != nil {
-			return file{}, err
+	for _, issuer := range issuers {
+		switch u.EscapedPath() {
+		case "/crl/" + url.PathEscape(issuer.Name) + ".crl":
+			list, err := s.c.Lists.Of(ctx, issuer)
+			if err != nil {
+				return file{}, err
+			}
+			// RFC 2585 section 4.2.
+			return file{kind: "application/pkix-crl", tag: fmt.Sprintf(`"%x"`, list.Number), since: list.ThisUpdate, content: list.Raw}, nil
+		case "/ca/" + url.PathEscape(issuer.Name) + ".crt":
+			// RFC 2585 section 4.1. Its last octets are those of its signature.
+			der := issuer.Certificate.Raw
+			tail := der[max(0, len(der)-16):]
+			return file{kind: "application/pkix-cert", tag: fmt.Sprintf(`"%x"`, tail), content: der}, nil
 		}
-		// RFC 2585 section 4.2.
-		return file{kind: "application/pkix-crl", tag: fmt.Sprintf(`"%x"`, list.Number), since: list.ThisUpdate, content: list.Raw}, nil
-	case "/ca/" + url.PathEscape(name) + ".crt":
-		// RFC 2585 section 4.1. Its last octets are those of its signature.
-		der := chain[0].Raw
-		tail := der[max(0, len(der)-16):]
-		return file{kind: "application/pkix-cert", tag: fmt.Sprintf(`"%x"`, tail), content: der}, nil
 	}
 	return file{}, errNothing
 }

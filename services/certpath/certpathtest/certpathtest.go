@@ -1,4 +1,4 @@
-// Package certpathtest makes certificates for tests of what clients present.
+// Package certpathtest holds what tests of presented certificates need: it makes them.
 package certpathtest
 
 import (

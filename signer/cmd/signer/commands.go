@@ -15,6 +15,7 @@ import (
 	"github.com/estuary-pki/estuary/services/run"
 	"github.com/estuary-pki/estuary/services/secret"
 	"github.com/estuary-pki/estuary/signer/internal/ca"
+	"github.com/estuary-pki/estuary/signer/internal/config"
 	"github.com/estuary-pki/estuary/signer/internal/key"
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
 	"github.com/estuary-pki/estuary/signer/internal/meshca"
@@ -22,6 +23,7 @@ import (
 
 const (
 	initUsage = "--certificate FILE --key FILE [--subject DN] [--key-type TYPE] [--passphrase FILE] [--validity 3650d] [--path-length N] [--request FILE]"
+	nextUsage = "--config FILE --certificate FILE --key FILE --announce FILE [--key-type TYPE] [--passphrase FILE] [--validity 3650d]"
 	fileUsage = "--certificate FILE --key FILE [--passphrase FILE] [--chain FILE] CERTIFICATES.pem"
 )
 
@@ -29,6 +31,7 @@ func commands() []command.Command {
 	return append([]command.Command{
 		{Words: "ca init", Usage: initUsage, Run: caInit},
 		{Words: "ca import", Usage: fileUsage, Run: caImport},
+		{Words: "ca next", Usage: nextUsage, Run: caNext},
 		{Words: "mesh init", Usage: "FOLDER NAME...", Run: meshInit},
 		{Words: "mesh issue", Usage: "FOLDER NAME", Run: meshIssue},
 		{Words: "key new", Usage: "FILE", Run: keyNew},
@@ -88,6 +91,38 @@ func caImport(_ context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "imported %s, valid until %s\n", a.Certificate.Subject, a.Certificate.NotAfter.Format(time.RFC3339))
+	return err
+}
+
+// caNext makes the next key of a root, and what /cacerts has to hand out until all have it.
+func caNext(ctx context.Context, args []string, out io.Writer) error {
+	flags := command.Flags()
+	o := ca.NextOptions{Now: time.Now()}
+	path := flags.String("config", "", "")
+	validity := common.Duration(0)
+	flags.StringVar((*string)(&o.Next.Certificate), "certificate", "", "")
+	flags.StringVar((*string)(&o.Next.Key), "key", "", "")
+	flags.StringVar((*string)(&o.Next.Passphrase), "passphrase", "", "")
+	flags.StringVar(&o.Announce, "announce", "", "")
+	flags.StringVar((*string)(&o.KeyType), "key-type", string(key.P384), "")
+	flags.Func("validity", "", func(text string) error { return validity.UnmarshalText([]byte(text)) })
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *path == "" || o.Next.Key == "" || o.Next.Certificate == "" || o.Announce == "" {
+		return run.Usagef("usage: signer ca next %s\nkey types: %v", nextUsage, key.Types())
+	}
+	c := config.Default()
+	if err := common.Load(*path, c); err != nil {
+		return err
+	}
+	o.Current, o.Validity = c.CA, time.Duration(validity)
+	next, err := ca.Next(ctx, o)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, `made the next root %s (%s), valid until %s
+1. now: [ca] announce = %q, and the next root into trust_anchors of the validators
+2. when all clients have fetched /cacerts: the present key becomes a [[former_ca]], the next one [ca] certificate and key, under another published_as
+3. when the last certificate of the former key has ended: without that table, and without announce
+`, next.Subject, o.Next.Certificate, next.NotAfter.Format(time.RFC3339), o.Announce)
 	return err
 }
 

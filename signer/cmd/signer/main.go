@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -95,7 +96,17 @@ func (p *parts) openIssuer(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	profiles, err := profile.NewSet(profile.Config{Profiles: c.Profiles, Protected: c.Protected, Authority: authority.Certificate})
+	authorities, announced, err := p.authorities(ctx, c, authority)
+	if err != nil {
+		return err
+	}
+	var others []*x509.Certificate
+	for _, former := range authorities[1:] {
+		others = append(others, former.Certificate)
+	}
+	profiles, err := profile.NewSet(profile.Config{
+		Profiles: c.Profiles, Protected: c.Protected, Authority: authority.Certificate, Others: append(others, announced...),
+	})
 	if err != nil {
 		return err
 	}
@@ -118,11 +129,30 @@ func (p *parts) openIssuer(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	p.services, err = serve.New(serve.Config{
-		Issuer: p.issuer, Ledger: p.ledger, Authority: authority, Profiles: profiles, Log: p.log, Now: p.clock.Now,
-		ListLife: time.Duration(c.CRL.NextUpdate), DistributionPoints: c.CRL.DistributionPoints,
+		Issuer: p.issuer, Ledger: p.ledger, Authorities: authorities, Announced: announced, Profiles: profiles, Log: p.log, Now: p.clock.Now,
+		ListLife:   time.Duration(c.CRL.NextUpdate),
 		StatusLife: time.Duration(c.OCSP.NextUpdate),
 	})
 	return err
+}
+
+// authorities returns the current authority with the former ones that have not ended, and what
+// /cacerts announces beside them.
+func (p *parts) authorities(ctx context.Context, c *config.Config, current *ca.Authority) (all []serve.Authority, announced []*x509.Certificate, err error) {
+	all = []serve.Authority{{Authority: current, PublishedAs: c.CA.Published(), DistributionPoints: c.CRL.DistributionPoints}}
+	known := []*x509.Certificate{current.Certificate}
+	for _, f := range c.FormerCAs {
+		former, err := ca.LoadFormer(ctx, f, current, p.clock.Now(), p.log)
+		if err != nil {
+			return nil, nil, err
+		}
+		if former != nil {
+			all = append(all, serve.Authority{Authority: former, PublishedAs: f.PublishedAs, DistributionPoints: f.DistributionPoints})
+			known = append(known, former.Certificate)
+		}
+	}
+	announced, err = ca.ReadAnnounced(c.CA, known)
+	return all, announced, err
 }
 
 // instance names this signer among those of its ledger: the same at every start, and another

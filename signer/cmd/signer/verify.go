@@ -100,6 +100,14 @@ func (r reading) inspection(retired string) (inspect.Config, error) {
 	if err != nil {
 		return inspect.Config{}, err
 	}
+	authorities = append(authorities, today)
+	for _, f := range r.config.FormerCAs {
+		former, err := ca.ReadCertificate(ca.Config{Certificate: f.Certificate})
+		if err != nil {
+			return inspect.Config{}, err
+		}
+		authorities = append(authorities, former)
+	}
 	believed, err := r.config.PublicKeys()
 	if err != nil {
 		return inspect.Config{}, err
@@ -114,7 +122,7 @@ func (r reading) inspection(retired string) (inspect.Config, error) {
 		return inspect.Config{}, err
 	}
 	reader, err := ledger.NewReader(r.db, r.macKey)
-	return inspect.Config{Ledger: reader, Opener: opener, Authorities: append(authorities, today)}, err
+	return inspect.Config{Ledger: reader, Opener: opener, Authorities: authorities}, err
 }
 
 // readRetired reads the authorities and keys of the past from a file; none when its name is

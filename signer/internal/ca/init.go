@@ -49,20 +49,16 @@ func Init(ctx context.Context, o Options) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), key.ForX509(ctx, private))
+	certificate, err := issueAuthority(ctx, template, template, private, private)
 	if err != nil {
-		return nil, fmt.Errorf("signing root: %w", err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("reading own root: %w", err)
+		return nil, err
 	}
 	if _, err := New(o.Files.Name, []*x509.Certificate{certificate}, private, o.Now); err != nil {
 		return nil, fmt.Errorf("checking the new root: %w", err)
 	}
 	return certificate, o.write(private, newfile.File{
 		Path: string(o.Files.Certificate), Mode: newfile.Open,
-		Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		Data: encode([]*x509.Certificate{certificate}),
 	})
 }
 
@@ -123,7 +119,7 @@ func (o Options) root(subject []byte, private *key.File) (*x509.Certificate, err
 }
 
 // write writes the key and what was made with it, or nothing.
-func (o Options) write(private *key.File, made newfile.File) error {
+func (o Options) write(private *key.File, made ...newfile.File) error {
 	passphrase, err := readPassphrase(o.Files)
 	if err != nil {
 		return err
@@ -134,5 +130,5 @@ func (o Options) write(private *key.File, made newfile.File) error {
 		return err
 	}
 	defer text.Wipe()
-	return newfile.Write(newfile.File{Path: string(o.Files.Key), Data: text.Reveal(), Mode: newfile.Secret}, made)
+	return newfile.Write(append([]newfile.File{{Path: string(o.Files.Key), Data: text.Reveal(), Mode: newfile.Secret}}, made...)...)
 }

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/estuary-pki/estuary/services/config"
@@ -31,12 +33,90 @@ type Config struct {
 	Key         config.Path `toml:"key" doc:"Its private key, PKCS#8 in PEM, plain or encrypted; P-256, P-384, Ed25519 or RSA of 2048 bits and more. Not readable by everybody."`
 	Passphrase  config.Path `toml:"passphrase" doc:"File with the passphrase of the key; empty when the key is not encrypted."`
 	Chain       config.Path `toml:"chain" doc:"The certificates above the authority's, PEM, each one's issuer behind it, up to a self-signed root; empty when the authority is a root itself."`
+	PublishedAs string      `toml:"published_as" doc:"Name of the authority below /crl/ and /ca/, where it is not its name. A new key takes a new one: the addresses in certificates of the former key stay that one's."`
+	Announce    config.Path `toml:"announce" doc:"Further certificates for /cacerts, PEM, while the key changes: the next certificate, or the former, and those that tie the two (RFC 7030 section 4.1.3), as 'signer ca next' makes them; empty for none."`
+}
+
+// Published returns the name below /crl/ and /ca/.
+func (c Config) Published() string { return cmp.Or(c.PublishedAs, c.Name) }
+
+// Former is a [[former_ca]] table: an authority that issues no more, but signs revocation lists
+// and OCSP responses for what it issued.
+type Former struct {
+	PublishedAs string      `toml:"published_as" doc:"Its name below /crl/ and /ca/: what stands in the addresses of its certificates."`
+	Certificate config.Path `toml:"certificate" doc:"Its certificate, PEM. Behind its end the table means nothing, and can go."`
+	Key         config.Path `toml:"key" doc:"Its private key, as [ca] key."`
+	Passphrase  config.Path `toml:"passphrase" doc:"File with the passphrase of the key; empty when the key is not encrypted."`
+	Chain       config.Path `toml:"chain" doc:"The certificates above it, as [ca] chain."`
+
+	DistributionPoints []string `toml:"distribution_points" doc:"URLs of its revocation list, as [crl] distribution_points."`
+}
+
+// Check reports what is missing.
+func (f Former) Check(r *config.Report) {
+	if !validName(f.PublishedAs) {
+		r.Add("published_as", "has to be 1 to 64 letters, digits, dots and hyphens")
+	}
+	if f.Certificate == "" {
+		r.Add("certificate", "is missing")
+	}
+	if f.Key == "" {
+		r.Add("key", "is missing")
+	}
+}
+
+// config returns it as an authority of a name.
+func (f Former) config(name string) Config {
+	return Config{Name: name, Certificate: f.Certificate, Key: f.Key, Passphrase: f.Passphrase, Chain: f.Chain}
+}
+
+// LoadFormer opens a former authority, which has to have another key than the current one. It
+// is nil behind its end: none of its certificates is valid any more.
+func LoadFormer(ctx context.Context, f Former, current *Authority, now time.Time, log *slog.Logger) (*Authority, error) {
+	own, err := ReadCertificate(f.config(current.Name))
+	if err != nil {
+		return nil, err
+	}
+	if now.After(own.NotAfter) {
+		log.LogAttrs(ctx, slog.LevelWarn, "a former authority has ended: its [[former_ca]] table can go",
+			slog.String("certificate", string(f.Certificate)), slog.Time("not_after", own.NotAfter))
+		return nil, nil
+	}
+	if bytes.Equal(own.SubjectKeyId, current.Certificate.SubjectKeyId) {
+		return nil, fmt.Errorf("certificate %s of a former authority is for the key of the current one", f.Certificate)
+	}
+	return Load(ctx, f.config(current.Name), now, slog.New(slog.DiscardHandler))
+}
+
+// ReadAnnounced reads the file of Config.Announce; nothing where there is none. All have to be
+// certificates of authorities, each signed by its own key or by that of one in the file or among
+// known: what nobody could verify helps no client.
+func ReadAnnounced(c Config, known []*x509.Certificate) ([]*x509.Certificate, error) {
+	if c.Announce == "" {
+		return nil, nil
+	}
+	all, err := readPEM(string(c.Announce))
+	if err != nil {
+		return nil, err
+	}
+	for i, one := range all {
+		if !one.IsCA || !one.BasicConstraintsValid {
+			return nil, fmt.Errorf("certificate %d of %s (%s) is none of an authority", i+1, c.Announce, one.Subject)
+		}
+		if issuerOf(one, append(slices.Clone(known), all...)) < 0 {
+			return nil, fmt.Errorf("certificate %d of %s (%s): its issuer %q is neither in the file nor the authority", i+1, c.Announce, one.Subject, one.Issuer)
+		}
+	}
+	return all, nil
 }
 
 // Check reports what is missing.
 func (c Config) Check(r *config.Report) {
 	if !validName(c.Name) {
 		r.Add("name", "has to be 1 to 64 letters, digits, dots and hyphens")
+	}
+	if c.PublishedAs != "" && !validName(c.PublishedAs) {
+		r.Add("published_as", "has to be 1 to 64 letters, digits, dots and hyphens")
 	}
 	if c.Certificate == "" {
 		r.Add("certificate", "is missing")

@@ -51,6 +51,10 @@ func (c *Config) Check(r *config.Report) {
 		}
 	}
 	c.checkDistributionPoints(r)
+	c.checkFormer(r)
+	profile.CheckRenews(c.Profiles, func(i int, key, format string, args ...any) {
+		r.Add(index("profile", i, key), format, args...)
+	})
 	profile.CheckPKINIT(c.Profiles, func(i int, key, format string, args ...any) {
 		r.Add(index("profile", i, key), format, args...)
 	})
@@ -67,6 +71,18 @@ func (c *Config) checkDistributionPoints(r *config.Report) {
 				r.Add(index("profile", i, "crl_distribution_points"), "%q is not among [crl] distribution_points: the list there would be refused", url)
 			}
 		}
+	}
+}
+
+// checkFormer reports authorities that would stand at one address.
+func (c *Config) checkFormer(r *config.Report) {
+	names := map[string]bool{c.CA.Published(): true}
+	for i, f := range c.FormerCAs {
+		if names[f.PublishedAs] {
+			r.Add(index("former_ca", i, "published_as"), "another authority is published as %q: a list can stand there once", f.PublishedAs)
+		}
+		names[f.PublishedAs] = true
+		profile.CheckURLs(index("former_ca", i, "distribution_points"), f.DistributionPoints, r.Add)
 	}
 }
 

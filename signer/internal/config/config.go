@@ -23,6 +23,7 @@ import (
 type Config struct {
 	Mesh       Mesh              `toml:"mesh" doc:"How other services reach the signer."`
 	CA         ca.Config         `toml:"ca" doc:"The certification authority."`
+	FormerCAs  []ca.Former       `toml:"former_ca" doc:"Authorities that issued before a change of the key, the newest first: they sign revocation lists and OCSP responses until they end."`
 	Ledger     Ledger            `toml:"ledger" doc:"The record of what was issued."`
 	CRL        CRL               `toml:"crl" doc:"The certificate revocation list."`
 	OCSP       OCSP              `toml:"ocsp" doc:"Answers on single certificates (RFC 6960). They are signed by a key that lives in memory, whose certificate is renewed every few days."`

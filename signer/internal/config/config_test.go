@@ -13,6 +13,7 @@ import (
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	common "github.com/estuary-pki/estuary/services/config"
+	"github.com/estuary-pki/estuary/signer/internal/ca"
 	"github.com/estuary-pki/estuary/signer/internal/config"
 )
 
@@ -34,6 +35,15 @@ certificate = "ca.crt"
 key = "ca.key"
 passphrase = "ca.passphrase"
 chain = "chain.crt"
+published_as = "example-ca-2"
+announce = "rollover.pem"
+[[former_ca]]
+published_as = "example-ca"
+certificate = "old.crt"
+key = "old.key"
+passphrase = "old.passphrase"
+chain = "old-chain.crt"
+distribution_points = ["http://crl.example.test/crl/old.crl"]
 [ledger]
 url = "sqlite:ledger.db"
 mac_key = "mac.key"
@@ -101,6 +111,14 @@ func TestLoad(t *testing.T) {
 	if time.Duration(c.CRL.NextUpdate) != 12*time.Hour || !cmp.Equal(c.CRL.DistributionPoints, []string{"http://crl.example.test/crl/example-ca.crl"}) {
 		t.Errorf("revocation list %+v", c.CRL)
 	}
+	former := ca.Former{
+		PublishedAs: "example-ca", Certificate: common.Path(filepath.Join(dir, "old.crt")), Key: common.Path(filepath.Join(dir, "old.key")),
+		Passphrase: common.Path(filepath.Join(dir, "old.passphrase")), Chain: common.Path(filepath.Join(dir, "old-chain.crt")),
+		DistributionPoints: []string{"http://crl.example.test/crl/old.crl"},
+	}
+	if diff := cmp.Diff([]ca.Former{former}, c.FormerCAs); diff != "" || c.CA.Published() != "example-ca-2" || string(c.CA.Announce) != filepath.Join(dir, "rollover.pem") {
+		t.Errorf("former keys %s, published as %s, announced %s", diff, c.CA.Published(), c.CA.Announce)
+	}
 	user := c.Profiles[2]
 	if time.Duration(user.MaxLoginAge) != 9*time.Hour || user.Unmapped != "refuse" || !cmp.Equal(user.KerberosNames, []string{"krb5", "upn"}) ||
 		user.IndicatorExtension != "1.3.6.1.4.1.99999.7" || !cmp.Equal(user.PrincipalMapping, map[string]string{"alice@EXAMPLE.TEST": "CN=Alice,O=Example"}) {
@@ -150,6 +168,13 @@ func TestBadFiles(t *testing.T) {
 		{`Issuer" = [`, `Issuer" = ["admin.estuary.internal", `, `mesh.allow: "admin.estuary.internal" may call estuary.signer.v1.LedgerAdmin`},
 		{`name = "example-ca"`, ``, "ca.name: has to be 1 to 64"},
 		{`name = "example-ca"`, `name = "a/b"`, "ca.name: has to be 1 to 64"},
+		{`published_as = "example-ca-2"`, `published_as = "a b"`, "ca.published_as: has to be 1 to 64"},
+		{`published_as = "example-ca-2"`, ``, `former_ca[0].published_as: another authority is published as "example-ca"`},
+		{`published_as = "example-ca"` + "\n", ``, "former_ca[0].published_as: has to be 1 to 64"},
+		{`certificate = "old.crt"`, ``, "former_ca[0].certificate: is missing"},
+		{`key = "old.key"`, ``, "former_ca[0].key: is missing"},
+		{`"http://crl.example.test/crl/old.crl"`, `"https://crl.example.test/"`, "former_ca[0].distribution_points: "},
+		{`label = "device"`, "label = \"device\"\nmethods = [\"certificate\"]\nmax_chain_age = \"1d\"\nrenews = [\"x\"]", `profile[0].renews: there is no profile for the label "x"`},
 		{`certificate = "ca.crt"`, ``, "ca.certificate: is missing"},
 		{`key = "ca.key"`, ``, "ca.key: is missing"},
 		{`passphrase = "ca.passphrase"`, `Passphrase = "x"`, "ca.Passphrase"},

@@ -199,7 +199,7 @@ func TestInspectionBelievesNoMAC(t *testing.T) {
 			der := genuine.Raw
 			in := ledger.Intent{
 				Serial: fmt.Sprintf("%040x", genuine.SerialNumber), Verified: verified, Request: request, TBS: genuine.RawTBSCertificate,
-				Contents: [][]byte{[]byte("x")}, NotBefore: genuine.NotBefore, NotAfter: genuine.NotAfter, At: l.now,
+				Authority: l.ca.Certificate.SubjectKeyId, Contents: [][]byte{[]byte("x")}, NotBefore: genuine.NotBefore, NotAfter: genuine.NotAfter, At: l.now,
 				Line: ledger.LineOf(verified.Message()),
 			}
 			c.forge(l, &in, &der)

@@ -115,7 +115,7 @@ func TestKeyFails(t *testing.T) {
 				t.Errorf("asked at once: %v", err)
 			}
 			// Only of a key that says so it is known that there is no signature.
-			_, revoked, err := l.ledger.BeginCRL(t.Context(), 0)
+			_, revoked, err := l.ledger.BeginCRL(t.Context(), ledger.Scope{Authority: l.ca.Certificate.SubjectKeyId}, 0)
 			if listed := len(revoked) > before; err != nil || listed == (name == "not used") {
 				t.Errorf("on the revocation list: %t, %v", listed, err)
 			}

@@ -79,7 +79,7 @@ func (i *Issuer) prepare(ctx context.Context, peer string, r *signerv1.IssueRequ
 	}
 	return ledger.Intent{
 		Serial: digits, Verified: verified, Request: request, TBS: draft.RawTBSCertificate, At: now,
-		Contents: contents(draft), Subject: draft.Subject.String(), NotBefore: draft.NotBefore, NotAfter: draft.NotAfter,
+		Authority: i.authority.Certificate.SubjectKeyId, Contents: contents(draft), Subject: draft.Subject.String(), NotBefore: draft.NotBefore, NotAfter: draft.NotAfter,
 		Line: from.line, Successors: from.successors, Budgets: i.budgets(verified),
 	}, nil
 }

@@ -181,13 +181,14 @@ func TestAbandons(t *testing.T) {
 			r := l.askFor(k)
 			l.dies(r)
 			l.restart("signer-1")
+			issuer := ledger.Scope{Authority: l.ca.Certificate.SubjectKeyId}
 			change(l)
 			used := l.key.used.Load()
 			l.recover(true)
 			if l.entries(failed) != 1 || l.key.used.Load() != used {
 				t.Fatalf("%d given up, key used %d times", l.entries(failed), l.key.used.Load()-used)
 			}
-			if _, revoked, err := l.ledger.BeginCRL(t.Context(), 0); err != nil || len(revoked) != 1 {
+			if _, revoked, err := l.ledger.BeginCRL(t.Context(), issuer, 0); err != nil || len(revoked) != 1 {
 				t.Errorf("%d revoked, %v", len(revoked), err)
 			}
 			if l.told("certificate.failed") != 1 {
@@ -271,7 +272,7 @@ func TestKeyIsAway(t *testing.T) {
 	if _, err := l.issue(t.Context(), gateway, l.askNow()); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("answered %v", err)
 	}
-	if _, revoked, err := l.ledger.BeginCRL(t.Context(), 0); err != nil || len(revoked) != 1 {
+	if _, revoked, err := l.ledger.BeginCRL(t.Context(), ledger.Scope{Authority: l.ca.Certificate.SubjectKeyId}, 0); err != nil || len(revoked) != 1 {
 		t.Errorf("%d revoked, %v", len(revoked), err)
 	}
 }
@@ -323,7 +324,7 @@ func TestForgedIntentWithAGoodMAC(t *testing.T) {
 	// The authority's own to-be-signed bytes: a certificate with CA:TRUE.
 	if _, err := l.ledger.Begin(t.Context(), ledger.Intent{
 		Serial: strings.Repeat("4", 40), Verified: verified, Request: parsed, TBS: l.ca.Certificate.RawTBSCertificate,
-		Contents: [][]byte{[]byte("x")}, NotBefore: l.now, NotAfter: l.now.Add(time.Hour), At: l.now,
+		Authority: l.ca.Certificate.SubjectKeyId, Contents: [][]byte{[]byte("x")}, NotBefore: l.now, NotAfter: l.now.Add(time.Hour), At: l.now,
 		Line: ledger.LineOf(verified.Message()), Record: audit.Record{Actor: gateway},
 	}); err != nil {
 		t.Fatal(err)

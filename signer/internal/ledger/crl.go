@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"time"
@@ -20,15 +21,32 @@ type Revoked struct {
 	Reason int
 }
 
+// Scope is the certificates of one authority.
+type Scope struct {
+	// Authority is its subject key identifier.
+	Authority []byte
+	// Unnamed takes those in as well of which the ledger does not say who issued them: they are
+	// older than that, and of the oldest authority.
+	Unnamed bool
+}
+
+func (s Scope) keyID() string { return hex.EncodeToString(s.Authority) }
+
+// has tells whether a row is one of the authority.
+func (s Scope) has(r *row) bool {
+	return r.authority.Valid && r.authority.String == s.keyID() || !r.authority.Valid && s.Unnamed
+}
+
 // BeginCRL takes the next CRL number (RFC 5280 section 5.2.3), greater than every one
-// before it on any signer of this ledger, and returns with it what is revoked, and not expired
+// before it on any signer of this ledger and for any authority, and returns with it what is revoked within
+// the scope, and not expired
 // for longer than keep: an entry has to stand in one list behind the certificate's end (RFC
 // 5280 section 3.3). The intent is audited: the CA key is about to be used.
-func (l *Ledger) BeginCRL(ctx context.Context, keep time.Duration) (number int64, revoked []Revoked, err error) {
+func (l *Ledger) BeginCRL(ctx context.Context, s Scope, keep time.Duration) (number int64, revoked []Revoked, err error) {
 	now := l.now()
 	err = l.write(ctx, func(ctx context.Context, tx *txn) error {
 		var err error
-		if revoked, err = revokedAt(ctx, tx, now.Add(-keep)); err != nil {
+		if revoked, err = revokedAt(ctx, tx, s, now.Add(-keep)); err != nil {
 			return err
 		}
 		if number, err = tx.count(ctx, "crl"); err != nil {
@@ -55,9 +73,13 @@ func crlRecord(at time.Time, event, outcome string, number int64) audit.Record {
 	}
 }
 
-func revokedAt(ctx context.Context, tx store.Tx, endsAfter time.Time) ([]Revoked, error) {
+func revokedAt(ctx context.Context, tx store.Tx, s Scope, endsAfter time.Time) ([]Revoked, error) {
+	where := "authority = $2"
+	if s.Unnamed {
+		where = "(authority = $2 OR authority IS NULL)"
+	}
 	rows, err := tx.Query(ctx, `SELECT serial, revoked_at, revocation_reason FROM entry
- WHERE revoked_at IS NOT NULL AND not_after > $1 ORDER BY seq`, store.Micros(endsAfter))
+ WHERE revoked_at IS NOT NULL AND not_after > $1 AND `+where+` ORDER BY seq`, store.Micros(endsAfter), s.keyID())
 	if err != nil {
 		return nil, fmt.Errorf("reading revocations: %w", err)
 	}

@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"crypto/sha256"
+	"database/sql"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -29,6 +31,8 @@ type Intent struct {
 	Request *csr.Request
 	// TBS is the DER TBSCertificate (RFC 5280 section 4.1) that the CA key will sign.
 	TBS []byte
+	// Authority is the subject key identifier of the authority that will sign it.
+	Authority []byte
 	// Contents is what the certificate will say, in parts of any form; nothing in it may
 	// depend on serial number or time. Another certificate is no repeat.
 	Contents [][]byte
@@ -62,8 +66,8 @@ type Successors struct {
 // row returns the intent as a row without seq and MAC.
 func (l *Ledger) row(in Intent) (*row, error) {
 	a := in.Verified.Message()
-	if a == nil || in.Request == nil || len(in.TBS) == 0 || len(in.Contents) == 0 || len(in.Serial) != 40 || in.At.IsZero() || in.Line.LoginAt.IsZero() {
-		return nil, errors.New("recording an intent: it needs a verified assertion, a request, TBS bytes, contents, a time, the time of login and a serial number of 40 digits")
+	if a == nil || in.Request == nil || len(in.TBS) == 0 || len(in.Contents) == 0 || len(in.Authority) == 0 || len(in.Serial) != 40 || in.At.IsZero() || in.Line.LoginAt.IsZero() {
+		return nil, errors.New("recording an intent: it needs a verified assertion, a request, TBS bytes, an authority, contents, a time, the time of login and a serial number of 40 digits")
 	}
 	sealed, err := proto.Marshal(in.Verified.Sealed())
 	if err != nil {
@@ -85,6 +89,7 @@ func (l *Ledger) row(in Intent) (*row, error) {
 			r.keepUntil = store.Micros(in.Successors.KeepUntil)
 		}
 	}
+	r.authority = sql.NullString{String: hex.EncodeToString(in.Authority), Valid: true}
 	in.Line.into(r)
 	return r, nil
 }

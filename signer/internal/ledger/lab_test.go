@@ -121,6 +121,9 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 }
 
 // ask is a request for a certificate with a token.
+// everything is what the tests' authority issues.
+var everything = ledger.Scope{Authority: []byte("authority"), Unnamed: true}
+
 type ask struct {
 	key       *ecdsa.PrivateKey
 	principal string
@@ -160,7 +163,7 @@ func (l *lab) intent(a ask) ledger.Intent {
 	verified := l.verified(a, request)
 	return ledger.Intent{
 		Serial: hex.EncodeToString(serial), Verified: verified, Request: request, Line: ledger.LineOf(verified.Message()),
-		TBS: append([]byte("tbs "), serial...), Contents: [][]byte{[]byte(a.contents)}, Subject: "CN=" + a.principal,
+		TBS: append([]byte("tbs "), serial...), Authority: everything.Authority, Contents: [][]byte{[]byte(a.contents)}, Subject: "CN=" + a.principal,
 		NotBefore: l.now(), NotAfter: l.now().Add(a.life), At: l.now(), Budgets: l.budgets,
 		Record: audit.Record{Actor: "gateway.test", RequestID: "r1", Identity: a.principal + "@DEVICES"},
 	}

@@ -62,7 +62,7 @@ func TestNumbersOnlyGrow(t *testing.T) {
 			if want == 3 {
 				l.ledger = l.open(1)
 			}
-			number, revoked, err := l.ledger.BeginCRL(t.Context(), 0)
+			number, revoked, err := l.ledger.BeginCRL(t.Context(), everything, 0)
 			if err != nil || number != want || len(revoked) != 0 {
 				t.Fatalf("number %d, %d revoked, error %v", number, len(revoked), err)
 			}
@@ -90,12 +90,12 @@ func TestRevokedUntilExpired(t *testing.T) {
 		}
 		at := start.Add(time.Minute)
 		l.exec("UPDATE entry SET revoked_at = $1, revocation_reason = 4", store.Micros(at))
-		_, revoked, err := l.ledger.BeginCRL(t.Context(), 0)
+		_, revoked, err := l.ledger.BeginCRL(t.Context(), everything, 0)
 		if want := (ledger.Revoked{Serial: in.Serial, At: at, Reason: 4}); err != nil || len(revoked) != 1 || revoked[0] != want {
 			t.Errorf("revoked are %v, error %v", revoked, err)
 		}
 		l.pass(91 * 24 * time.Hour)
-		if _, revoked, err = l.ledger.BeginCRL(t.Context(), 0); err != nil || len(revoked) != 0 {
+		if _, revoked, err = l.ledger.BeginCRL(t.Context(), everything, 0); err != nil || len(revoked) != 0 {
 			t.Errorf("after its end revoked are %v, error %v", revoked, err)
 		}
 	})

@@ -92,7 +92,7 @@ func TestRevoke(t *testing.T) {
 
 func (l *lab) revoked() []ledger.Revoked {
 	l.t.Helper()
-	_, all, err := l.ledger.BeginCRL(l.t.Context(), 0)
+	_, all, err := l.ledger.BeginCRL(l.t.Context(), everything, 0)
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -11,12 +11,12 @@ import (
 	"github.com/estuary-pki/estuary/services/store"
 )
 
-// Status tells of an issued certificate whether it is revoked: nil where it is not. Unlike Get
+// Status tells of a certificate issued within the scope whether it is revoked: nil where it is not. Unlike Get
 // it believes no row that does not carry its MAC: whoever can write to the database must not
 // make a revoked certificate good again.
 //
 // Errors: NotFound, Internal (the row was altered), Unavailable.
-func (l *Ledger) Status(ctx context.Context, serial string) (*Revoked, error) {
+func (l *Ledger) Status(ctx context.Context, s Scope, serial string) (*Revoked, error) {
 	var r *row
 	err := l.db.Read(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		r, err = l.bySerial(ctx, tx, serial)
@@ -24,7 +24,7 @@ func (l *Ledger) Status(ctx context.Context, serial string) (*Revoked, error) {
 	})
 	altered := alteredError{}
 	switch {
-	case errors.Is(err, errNoRow):
+	case errors.Is(err, errNoRow), err == nil && !s.has(r):
 		return nil, fault.New(fault.NotFound, "ledger.Status", "no certificate has this serial number", nil)
 	case errors.As(err, &altered):
 		return nil, fault.New(fault.Internal, "ledger.Status", "", l.alarm(ctx, altered))

@@ -102,7 +102,7 @@ func (s *Set) template(r *rule, a *assertionv1.Assertion, request *csr.Request, 
 		return nil, forbid("the certificate would have no name at all")
 	case r.serverAuth && len(t.DNSNames)+len(t.IPAddresses) == 0:
 		return nil, forbid("a server's certificate needs a DNS name or an address, and there is none that the identity may have or the request asks for")
-	case bytes.Equal(d.subject, s.authority.RawSubject):
+	case slices.ContainsFunc(s.ours, func(c *x509.Certificate) bool { return bytes.Equal(d.subject, c.RawSubject) }):
 		return nil, forbid("the subject would be that of the authority")
 	}
 	t.NotBefore, t.NotAfter, err = s.validity(r, d)

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/asn1"
 	"slices"
 	"time"
@@ -54,7 +55,7 @@ func (s *Set) allowKey(r *rule, a *assertionv1.Assertion, request *csr.Request) 
 		return forbid("keys of type %s are not certified under this label", request.KeyType())
 	case request.KeyType() == csr.RSA && (request.Bits() < r.RSAMinBits || request.Bits() > r.RSAMaxBits):
 		return forbid("RSA keys of %d bits are not certified under this label: %d to %d are", request.Bits(), r.RSAMinBits, r.RSAMaxBits)
-	case same(request.PublicKey(), s.authority.PublicKey):
+	case slices.ContainsFunc(s.ours, func(c *x509.Certificate) bool { return same(request.PublicKey(), c.PublicKey) }):
 		return forbid("the request holds the authority's own key")
 	}
 	return nil

@@ -23,6 +23,8 @@ type Config struct {
 	Protected Protected
 	// Authority is the certificate of the authority that will sign.
 	Authority *x509.Certificate
+	// Others are authorities of ours beside it, whose keys and names nobody else may have.
+	Others []*x509.Certificate
 }
 
 // Set holds the profiles of an authority by label. It does not change and is safe for
@@ -31,6 +33,7 @@ type Set struct {
 	rules     map[string]*rule
 	protected Protected
 	authority *x509.Certificate
+	ours      []*x509.Certificate // authority and others
 }
 
 // NewSet checks the profiles and makes a set of them; the error names every broken rule.
@@ -38,7 +41,7 @@ func NewSet(c Config) (*Set, error) {
 	if c.Authority == nil {
 		return nil, errors.New("making profiles: the authority's certificate is missing")
 	}
-	s := &Set{rules: make(map[string]*rule, len(c.Profiles)), authority: c.Authority}
+	s := &Set{rules: make(map[string]*rule, len(c.Profiles)), authority: c.Authority, ours: append([]*x509.Certificate{c.Authority}, c.Others...)}
 	var problems []error
 	s.protected.Principals = c.Protected.Principals
 	for _, text := range c.Protected.Names {

@@ -125,7 +125,7 @@ func newLab(t *testing.T) *lab {
 	}))
 	l.server = must[*serve.Server](t)(serve.New(serve.Config{
 		ListLife: 24 * time.Hour, StatusLife: time.Hour,
-		Issuer: issuer, Ledger: book, Authority: l.ca, Profiles: profiles, Log: log, Now: l.clock,
+		Issuer: issuer, Ledger: book, Authorities: []serve.Authority{{Authority: l.ca, PublishedAs: "ca"}}, Profiles: profiles, Log: log, Now: l.clock,
 	}))
 	running := meshtest.New(t).Serve(t, meshtest.ServeConfig{Name: meshtest.Signer, Register: l.server.Register, Allow: map[string][]string{
 		"estuary.signer.v1.Issuer":      {meshtest.Gateway},

@@ -33,6 +33,7 @@ type list struct {
 // lists makes revocation lists and keeps the newest.
 type lists struct {
 	authority *ca.Authority
+	scope     ledger.Scope
 	ledger    *ledger.Ledger
 	log       *slog.Logger
 	now       func() time.Time
@@ -112,7 +113,7 @@ func (l *lists) make(ctx context.Context) (list, error) {
 	if err != nil {
 		return list{}, err
 	}
-	number, revoked, err := l.ledger.BeginCRL(ctx, 2*l.life)
+	number, revoked, err := l.ledger.BeginCRL(ctx, l.scope, 2*l.life)
 	if err != nil {
 		return list{}, fmt.Errorf("taking a CRL number: %w", err)
 	}

@@ -6,6 +6,7 @@
 package serve
 
 import (
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"time"
@@ -26,20 +27,30 @@ type Config struct {
 	Issuer *issue.Issuer
 	// Ledger is shown to the admin, and numbers revocation lists.
 	Ledger *ledger.Ledger
-	// Authority is what gateways ask about.
-	Authority *ca.Authority
+	// Authorities are what gateways ask about: the one that issues first, then those that did
+	// before it, the newest first.
+	Authorities []Authority
+	// Announced are further certificates for /cacerts.
+	Announced []*x509.Certificate
 	// Profiles are what gateways ask about.
 	Profiles *profile.Set
 	// ListLife is the time from a revocation list to the next at the latest.
 	ListLife time.Duration
-	// DistributionPoints are the URLs that revocation lists say they are found at.
-	DistributionPoints []string
 	// StatusLife is how long an OCSP response is good.
 	StatusLife time.Duration
 	// Log gets what is not for the caller.
 	Log *slog.Logger
 	// Now is the clock; time.Now where nil.
 	Now func() time.Time
+}
+
+// Authority is an authority with what is published of it.
+type Authority struct {
+	*ca.Authority
+	// PublishedAs is its name below /crl/ and /ca/.
+	PublishedAs string
+	// DistributionPoints are the URLs that its revocation lists say they are found at.
+	DistributionPoints []string
 }
 
 // Server answers the three services of the signer. It is safe for concurrent use.
@@ -52,7 +63,7 @@ type Server struct {
 
 // New returns a Server.
 func New(c Config) (*Server, error) {
-	if c.Issuer == nil || c.Ledger == nil || c.Authority == nil || c.Profiles == nil || c.Log == nil {
+	if c.Issuer == nil || c.Ledger == nil || len(c.Authorities) == 0 || c.Profiles == nil || c.Log == nil {
 		return nil, errors.New("serving needs an issuer, a ledger, an authority, profiles and a log")
 	}
 	if c.Now == nil {
@@ -64,22 +75,25 @@ func New(c Config) (*Server, error) {
 	if c.StatusLife <= 0 {
 		return nil, errors.New("serving needs the life of an OCSP response")
 	}
-	delegate, err := ocsp.NewDelegate(ocsp.Config{Authority: c.Authority, Ledger: c.Ledger, Log: c.Log, Now: c.Now})
-	if err != nil {
-		return nil, err
-	}
-	lists := &lists{
-		authority: c.Authority, ledger: c.Ledger, log: c.Log, now: c.Now, life: c.ListLife, points: c.DistributionPoints,
-		building: make(chan struct{}, 1),
+	server := authorityServer{profiles: c.Profiles, announced: c.Announced}
+	for i, a := range c.Authorities {
+		delegate, err := ocsp.NewDelegate(ocsp.Config{Authority: a.Authority, Ledger: c.Ledger, Log: c.Log, Now: c.Now})
+		if err != nil {
+			return nil, err
+		}
+		scope := ledger.Scope{Authority: a.Certificate.SubjectKeyId, Unnamed: i == len(c.Authorities)-1}
+		server.all = append(server.all, &served{
+			Authority: a, scope: scope,
+			lists: &lists{
+				authority: a.Authority, scope: scope, ledger: c.Ledger, log: c.Log, now: c.Now, life: c.ListLife,
+				points: a.DistributionPoints, building: make(chan struct{}, 1),
+			},
+			status: &status{ledger: c.Ledger, scope: scope, delegate: delegate, now: c.Now, life: c.StatusLife},
+		})
 	}
 	return &Server{
-		issuer: issuerServer{issuer: c.Issuer},
-		authority: authorityServer{
-			authority: c.Authority, profiles: c.Profiles, lists: lists,
-			status: &status{ledger: c.Ledger, delegate: delegate, now: c.Now, life: c.StatusLife},
-		},
-		admin: adminServer{ledger: c.Ledger},
-		ready: &ready{ledger: c.Ledger, authority: c.Authority, now: c.Now},
+		issuer: issuerServer{issuer: c.Issuer}, authority: server, admin: adminServer{ledger: c.Ledger},
+		ready: &ready{ledger: c.Ledger, authority: c.Authorities[0].Authority, now: c.Now},
 	}, nil
 }
 

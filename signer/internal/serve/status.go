@@ -16,6 +16,7 @@ import (
 // status answers for single certificates.
 type status struct {
 	ledger   *ledger.Ledger
+	scope    ledger.Scope
 	delegate *ocsp.Delegate
 	now      func() time.Time
 	life     time.Duration // of a response
@@ -41,19 +42,23 @@ func (s authorityServer) GetOCSP(ctx context.Context, r *signerv1.GetOCSPRequest
 	case len(r.GetNonce()) > ocsp.MaxNonce:
 		return nil, fault.New(fault.Malformed, "serve.GetOCSP", "a nonce has at most 128 octets", nil)
 	}
-	// The time before the look: what comes in between is in the next response.
-	now := s.status.now()
-	revoked, err := s.status.ledger.Status(ctx, fmt.Sprintf("%x", serial.Bytes()))
+	of, err := s.find(r.GetAuthority())
 	if err != nil {
 		return nil, err
 	}
-	responder, err := s.status.delegate.Responder(ctx)
+	// The time before the look: what comes in between is in the next response.
+	now := of.status.now()
+	revoked, err := of.status.ledger.Status(ctx, of.scope, fmt.Sprintf("%x", serial.Bytes()))
+	if err != nil {
+		return nil, err
+	}
+	responder, err := of.status.delegate.Responder(ctx)
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "serve.GetOCSP", "", err)
 	}
 	response := ocsp.Response{
 		Serial: serial, Hash: hash, Nonce: r.GetNonce(),
-		ProducedAt: now, ThisUpdate: now.Add(-listBackdate), NextUpdate: now.Add(s.status.life),
+		ProducedAt: now, ThisUpdate: now.Add(-listBackdate), NextUpdate: now.Add(of.status.life),
 	}
 	if end := responder.Certificate.NotAfter; response.NextUpdate.After(end) {
 		response.NextUpdate = end

@@ -135,7 +135,7 @@ func (OCSPHash) EnumDescriptor() ([]byte, []int) {
 	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{1}
 }
 
-// GetChainRequest has no parameters: a signer holds one authority.
+// GetChainRequest has no parameters: a signer issues for one authority.
 type GetChainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -177,8 +177,13 @@ type GetChainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// DER certificates: the issuing authority first, then each one's issuer up to the root.
 	Certificates [][]byte `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
-	// Name of the authority, the audience of assertions.
-	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Name of the authority below /crl/ and /ca/.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Authorities that issue no more, whose certificates are still about.
+	Former []*FormerAuthority `protobuf:"bytes,3,rep,name=former,proto3" json:"former,omitempty"`
+	// Further DER certificates for /cacerts, while the authority's key changes: the next or the
+	// former certificate, and those that tie the two (RFC 7030 section 4.1.3).
+	Announced     [][]byte `protobuf:"bytes,4,rep,name=announced,proto3" json:"announced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -227,6 +232,75 @@ func (x *GetChainResponse) GetName() string {
 	return ""
 }
 
+func (x *GetChainResponse) GetFormer() []*FormerAuthority {
+	if x != nil {
+		return x.Former
+	}
+	return nil
+}
+
+func (x *GetChainResponse) GetAnnounced() [][]byte {
+	if x != nil {
+		return x.Announced
+	}
+	return nil
+}
+
+// FormerAuthority is one that signs revocation lists and OCSP responses alone.
+type FormerAuthority struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name below /crl/ and /ca/.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its DER certificate, and those above it up to the root.
+	Certificates  [][]byte `protobuf:"bytes,2,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FormerAuthority) Reset() {
+	*x = FormerAuthority{}
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FormerAuthority) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FormerAuthority) ProtoMessage() {}
+
+func (x *FormerAuthority) ProtoReflect() protoreflect.Message {
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FormerAuthority.ProtoReflect.Descriptor instead.
+func (*FormerAuthority) Descriptor() ([]byte, []int) {
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FormerAuthority) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FormerAuthority) GetCertificates() [][]byte {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
 // ListProfilesRequest has no parameters.
 type ListProfilesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -236,7 +310,7 @@ type ListProfilesRequest struct {
 
 func (x *ListProfilesRequest) Reset() {
 	*x = ListProfilesRequest{}
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[2]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +322,7 @@ func (x *ListProfilesRequest) String() string {
 func (*ListProfilesRequest) ProtoMessage() {}
 
 func (x *ListProfilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[2]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +335,7 @@ func (x *ListProfilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProfilesRequest.ProtoReflect.Descriptor instead.
 func (*ListProfilesRequest) Descriptor() ([]byte, []int) {
-	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{2}
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{3}
 }
 
 // ListProfilesResponse is every profile of the signer.
@@ -275,7 +349,7 @@ type ListProfilesResponse struct {
 
 func (x *ListProfilesResponse) Reset() {
 	*x = ListProfilesResponse{}
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[3]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -287,7 +361,7 @@ func (x *ListProfilesResponse) String() string {
 func (*ListProfilesResponse) ProtoMessage() {}
 
 func (x *ListProfilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[3]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -300,7 +374,7 @@ func (x *ListProfilesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProfilesResponse.ProtoReflect.Descriptor instead.
 func (*ListProfilesResponse) Descriptor() ([]byte, []int) {
-	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{3}
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListProfilesResponse) GetProfiles() []*ProfileFacts {
@@ -335,7 +409,7 @@ type ProfileFacts struct {
 
 func (x *ProfileFacts) Reset() {
 	*x = ProfileFacts{}
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[4]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +421,7 @@ func (x *ProfileFacts) String() string {
 func (*ProfileFacts) ProtoMessage() {}
 
 func (x *ProfileFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[4]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +434,7 @@ func (x *ProfileFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileFacts.ProtoReflect.Descriptor instead.
 func (*ProfileFacts) Descriptor() ([]byte, []int) {
-	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{4}
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ProfileFacts) GetLabel() string {
@@ -418,14 +492,16 @@ type GetCRLRequest struct {
 	// Where the part begins, in octets.
 	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
 	// Number of the list that the parts before belong to; 0 with offset 0.
-	Number        int64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Number int64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// Subject key identifier of the authority; empty for the one that issues.
+	Authority     []byte `protobuf:"bytes,3,opt,name=authority,proto3" json:"authority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetCRLRequest) Reset() {
 	*x = GetCRLRequest{}
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[5]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +513,7 @@ func (x *GetCRLRequest) String() string {
 func (*GetCRLRequest) ProtoMessage() {}
 
 func (x *GetCRLRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[5]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +526,7 @@ func (x *GetCRLRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCRLRequest.ProtoReflect.Descriptor instead.
 func (*GetCRLRequest) Descriptor() ([]byte, []int) {
-	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{5}
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetCRLRequest) GetOffset() uint64 {
@@ -465,6 +541,13 @@ func (x *GetCRLRequest) GetNumber() int64 {
 		return x.Number
 	}
 	return 0
+}
+
+func (x *GetCRLRequest) GetAuthority() []byte {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
 }
 
 // GetCRLResponse is a revocation list.
@@ -484,7 +567,7 @@ type GetCRLResponse struct {
 
 func (x *GetCRLResponse) Reset() {
 	*x = GetCRLResponse{}
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[6]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +579,7 @@ func (x *GetCRLResponse) String() string {
 func (*GetCRLResponse) ProtoMessage() {}
 
 func (x *GetCRLResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[6]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +592,7 @@ func (x *GetCRLResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCRLResponse.ProtoReflect.Descriptor instead.
 func (*GetCRLResponse) Descriptor() ([]byte, []int) {
-	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{6}
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetCRLResponse) GetCrlDer() []byte {
@@ -549,14 +632,16 @@ type GetOCSPRequest struct {
 	Hash OCSPHash `protobuf:"varint,2,opt,name=hash,proto3,enum=estuary.signer.v1.OCSPHash" json:"hash,omitempty"`
 	// Nonce of the client, at most 128 octets (RFC 9654 section 2.1); empty for a response that
 	// may be kept.
-	Nonce         []byte `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Nonce []byte `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// Subject key identifier of the authority; empty for the one that issues.
+	Authority     []byte `protobuf:"bytes,4,opt,name=authority,proto3" json:"authority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetOCSPRequest) Reset() {
 	*x = GetOCSPRequest{}
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[7]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +653,7 @@ func (x *GetOCSPRequest) String() string {
 func (*GetOCSPRequest) ProtoMessage() {}
 
 func (x *GetOCSPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[7]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +666,7 @@ func (x *GetOCSPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOCSPRequest.ProtoReflect.Descriptor instead.
 func (*GetOCSPRequest) Descriptor() ([]byte, []int) {
-	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{7}
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetOCSPRequest) GetSerial() []byte {
@@ -605,6 +690,13 @@ func (x *GetOCSPRequest) GetNonce() []byte {
 	return nil
 }
 
+func (x *GetOCSPRequest) GetAuthority() []byte {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
 // GetOCSPResponse is a response.
 type GetOCSPResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -617,7 +709,7 @@ type GetOCSPResponse struct {
 
 func (x *GetOCSPResponse) Reset() {
 	*x = GetOCSPResponse{}
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[8]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +721,7 @@ func (x *GetOCSPResponse) String() string {
 func (*GetOCSPResponse) ProtoMessage() {}
 
 func (x *GetOCSPResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_estuary_signer_v1_authority_proto_msgTypes[8]
+	mi := &file_estuary_signer_v1_authority_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +734,7 @@ func (x *GetOCSPResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOCSPResponse.ProtoReflect.Descriptor instead.
 func (*GetOCSPResponse) Descriptor() ([]byte, []int) {
-	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{8}
+	return file_estuary_signer_v1_authority_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetOCSPResponse) GetResponseDer() []byte {
@@ -657,10 +749,15 @@ var File_estuary_signer_v1_authority_proto protoreflect.FileDescriptor
 const file_estuary_signer_v1_authority_proto_rawDesc = "" +
 	"\n" +
 	"!estuary/signer/v1/authority.proto\x12\x11estuary.signer.v1\x1a$estuary/assertion/v1/assertion.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
-	"\x0fGetChainRequest\"J\n" +
+	"\x0fGetChainRequest\"\xa4\x01\n" +
 	"\x10GetChainResponse\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\fR\fcertificates\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x15\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12:\n" +
+	"\x06former\x18\x03 \x03(\v2\".estuary.signer.v1.FormerAuthorityR\x06former\x12\x1c\n" +
+	"\tannounced\x18\x04 \x03(\fR\tannounced\"I\n" +
+	"\x0fFormerAuthority\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
+	"\fcertificates\x18\x02 \x03(\fR\fcertificates\"\x15\n" +
 	"\x13ListProfilesRequest\"S\n" +
 	"\x14ListProfilesResponse\x12;\n" +
 	"\bprofiles\x18\x01 \x03(\v2\x1f.estuary.signer.v1.ProfileFactsR\bprofiles\"\xb9\x02\n" +
@@ -673,20 +770,22 @@ const file_estuary_signer_v1_authority_proto_rawDesc = "" +
 	"rsaMaxBits\x12S\n" +
 	"\x12challenge_password\x18\x05 \x01(\x0e2$.estuary.signer.v1.ChallengePasswordR\x11challengePassword\x12%\n" +
 	"\x0ecsr_attributes\x18\x06 \x03(\tR\rcsrAttributes\x126\n" +
-	"\amethods\x18\a \x03(\x0e2\x1c.estuary.assertion.v1.MethodR\amethods\"?\n" +
+	"\amethods\x18\a \x03(\x0e2\x1c.estuary.assertion.v1.MethodR\amethods\"]\n" +
 	"\rGetCRLRequest\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x03R\x06number\"\x92\x01\n" +
+	"\x06number\x18\x02 \x01(\x03R\x06number\x12\x1c\n" +
+	"\tauthority\x18\x03 \x01(\fR\tauthority\"\x92\x01\n" +
 	"\x0eGetCRLResponse\x12\x17\n" +
 	"\acrl_der\x18\x01 \x01(\fR\x06crlDer\x12;\n" +
 	"\vnext_update\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"nextUpdate\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\x03R\x06number\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x04R\x04size\"o\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\"\x8d\x01\n" +
 	"\x0eGetOCSPRequest\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\fR\x06serial\x12/\n" +
 	"\x04hash\x18\x02 \x01(\x0e2\x1b.estuary.signer.v1.OCSPHashR\x04hash\x12\x14\n" +
-	"\x05nonce\x18\x03 \x01(\fR\x05nonce\"4\n" +
+	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x1c\n" +
+	"\tauthority\x18\x04 \x01(\fR\tauthority\"4\n" +
 	"\x0fGetOCSPResponse\x12!\n" +
 	"\fresponse_der\x18\x01 \x01(\fR\vresponseDer*\x95\x01\n" +
 	"\x11ChallengePassword\x12\"\n" +
@@ -717,41 +816,43 @@ func file_estuary_signer_v1_authority_proto_rawDescGZIP() []byte {
 }
 
 var file_estuary_signer_v1_authority_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_estuary_signer_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_estuary_signer_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_estuary_signer_v1_authority_proto_goTypes = []any{
 	(ChallengePassword)(0),        // 0: estuary.signer.v1.ChallengePassword
 	(OCSPHash)(0),                 // 1: estuary.signer.v1.OCSPHash
 	(*GetChainRequest)(nil),       // 2: estuary.signer.v1.GetChainRequest
 	(*GetChainResponse)(nil),      // 3: estuary.signer.v1.GetChainResponse
-	(*ListProfilesRequest)(nil),   // 4: estuary.signer.v1.ListProfilesRequest
-	(*ListProfilesResponse)(nil),  // 5: estuary.signer.v1.ListProfilesResponse
-	(*ProfileFacts)(nil),          // 6: estuary.signer.v1.ProfileFacts
-	(*GetCRLRequest)(nil),         // 7: estuary.signer.v1.GetCRLRequest
-	(*GetCRLResponse)(nil),        // 8: estuary.signer.v1.GetCRLResponse
-	(*GetOCSPRequest)(nil),        // 9: estuary.signer.v1.GetOCSPRequest
-	(*GetOCSPResponse)(nil),       // 10: estuary.signer.v1.GetOCSPResponse
-	(v1.Method)(0),                // 11: estuary.assertion.v1.Method
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*FormerAuthority)(nil),       // 4: estuary.signer.v1.FormerAuthority
+	(*ListProfilesRequest)(nil),   // 5: estuary.signer.v1.ListProfilesRequest
+	(*ListProfilesResponse)(nil),  // 6: estuary.signer.v1.ListProfilesResponse
+	(*ProfileFacts)(nil),          // 7: estuary.signer.v1.ProfileFacts
+	(*GetCRLRequest)(nil),         // 8: estuary.signer.v1.GetCRLRequest
+	(*GetCRLResponse)(nil),        // 9: estuary.signer.v1.GetCRLResponse
+	(*GetOCSPRequest)(nil),        // 10: estuary.signer.v1.GetOCSPRequest
+	(*GetOCSPResponse)(nil),       // 11: estuary.signer.v1.GetOCSPResponse
+	(v1.Method)(0),                // 12: estuary.assertion.v1.Method
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_estuary_signer_v1_authority_proto_depIdxs = []int32{
-	6,  // 0: estuary.signer.v1.ListProfilesResponse.profiles:type_name -> estuary.signer.v1.ProfileFacts
-	0,  // 1: estuary.signer.v1.ProfileFacts.challenge_password:type_name -> estuary.signer.v1.ChallengePassword
-	11, // 2: estuary.signer.v1.ProfileFacts.methods:type_name -> estuary.assertion.v1.Method
-	12, // 3: estuary.signer.v1.GetCRLResponse.next_update:type_name -> google.protobuf.Timestamp
-	1,  // 4: estuary.signer.v1.GetOCSPRequest.hash:type_name -> estuary.signer.v1.OCSPHash
-	2,  // 5: estuary.signer.v1.Authority.GetChain:input_type -> estuary.signer.v1.GetChainRequest
-	4,  // 6: estuary.signer.v1.Authority.ListProfiles:input_type -> estuary.signer.v1.ListProfilesRequest
-	7,  // 7: estuary.signer.v1.Authority.GetCRL:input_type -> estuary.signer.v1.GetCRLRequest
-	9,  // 8: estuary.signer.v1.Authority.GetOCSP:input_type -> estuary.signer.v1.GetOCSPRequest
-	3,  // 9: estuary.signer.v1.Authority.GetChain:output_type -> estuary.signer.v1.GetChainResponse
-	5,  // 10: estuary.signer.v1.Authority.ListProfiles:output_type -> estuary.signer.v1.ListProfilesResponse
-	8,  // 11: estuary.signer.v1.Authority.GetCRL:output_type -> estuary.signer.v1.GetCRLResponse
-	10, // 12: estuary.signer.v1.Authority.GetOCSP:output_type -> estuary.signer.v1.GetOCSPResponse
-	9,  // [9:13] is the sub-list for method output_type
-	5,  // [5:9] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	4,  // 0: estuary.signer.v1.GetChainResponse.former:type_name -> estuary.signer.v1.FormerAuthority
+	7,  // 1: estuary.signer.v1.ListProfilesResponse.profiles:type_name -> estuary.signer.v1.ProfileFacts
+	0,  // 2: estuary.signer.v1.ProfileFacts.challenge_password:type_name -> estuary.signer.v1.ChallengePassword
+	12, // 3: estuary.signer.v1.ProfileFacts.methods:type_name -> estuary.assertion.v1.Method
+	13, // 4: estuary.signer.v1.GetCRLResponse.next_update:type_name -> google.protobuf.Timestamp
+	1,  // 5: estuary.signer.v1.GetOCSPRequest.hash:type_name -> estuary.signer.v1.OCSPHash
+	2,  // 6: estuary.signer.v1.Authority.GetChain:input_type -> estuary.signer.v1.GetChainRequest
+	5,  // 7: estuary.signer.v1.Authority.ListProfiles:input_type -> estuary.signer.v1.ListProfilesRequest
+	8,  // 8: estuary.signer.v1.Authority.GetCRL:input_type -> estuary.signer.v1.GetCRLRequest
+	10, // 9: estuary.signer.v1.Authority.GetOCSP:input_type -> estuary.signer.v1.GetOCSPRequest
+	3,  // 10: estuary.signer.v1.Authority.GetChain:output_type -> estuary.signer.v1.GetChainResponse
+	6,  // 11: estuary.signer.v1.Authority.ListProfiles:output_type -> estuary.signer.v1.ListProfilesResponse
+	9,  // 12: estuary.signer.v1.Authority.GetCRL:output_type -> estuary.signer.v1.GetCRLResponse
+	11, // 13: estuary.signer.v1.Authority.GetOCSP:output_type -> estuary.signer.v1.GetOCSPResponse
+	10, // [10:14] is the sub-list for method output_type
+	6,  // [6:10] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_estuary_signer_v1_authority_proto_init() }
@@ -765,7 +866,7 @@ func file_estuary_signer_v1_authority_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_estuary_signer_v1_authority_proto_rawDesc), len(file_estuary_signer_v1_authority_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

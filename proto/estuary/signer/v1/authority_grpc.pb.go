@@ -39,7 +39,8 @@ type AuthorityClient interface {
 	ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error)
 	// GetCRL returns a part of the newest certificate revocation list (RFC 5280 section 5): a
 	// list can be larger than a message.
-	// Errors: Conflict (there is a newer one than that of the parts before), Unavailable.
+	// Errors: NotFound (the signer has no such authority), Conflict (there is a newer one than
+	// that of the parts before), Unavailable.
 	GetCRL(ctx context.Context, in *GetCRLRequest, opts ...grpc.CallOption) (*GetCRLResponse, error)
 	// GetOCSP returns a signed response on the status of one certificate (RFC 6960 section 4.2).
 	// Errors: NotFound (the authority has issued none with that serial number), Malformed,
@@ -109,7 +110,8 @@ type AuthorityServer interface {
 	ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error)
 	// GetCRL returns a part of the newest certificate revocation list (RFC 5280 section 5): a
 	// list can be larger than a message.
-	// Errors: Conflict (there is a newer one than that of the parts before), Unavailable.
+	// Errors: NotFound (the signer has no such authority), Conflict (there is a newer one than
+	// that of the parts before), Unavailable.
 	GetCRL(context.Context, *GetCRLRequest) (*GetCRLResponse, error)
 	// GetOCSP returns a signed response on the status of one certificate (RFC 6960 section 4.2).
 	// Errors: NotFound (the authority has issued none with that serial number), Malformed,

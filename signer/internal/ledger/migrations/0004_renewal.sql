@@ -1,4 +1,6 @@
--- Where a certificate comes from. Rows from before have NULL in all four, and a MAC without them.
+-- Where a certificate comes from. Rows from before have NULL in all five, and a MAC without them.
+-- The subject key identifier of the authority that issues it, hexadecimal.
+ALTER TABLE entry ADD COLUMN authority TEXT;
 -- The serial number of the one that it renews, '' for a first one.
 ALTER TABLE entry ADD COLUMN predecessor TEXT;
 -- When the holder logged in for the first of the line, and by which indicators (RFC 8129), one a line.
