@@ -1,7 +1,7 @@
 // Package facts turns the signer's public facts, its chain and the rules of its profiles,
 // into answers that are there at once.
 //
-// est asks it on every request. It fetches from the signer when it starts, every 30 s, and
+// est asks it on every request. It fetches from the signer when it starts, every 5 s, and
 // on demand for what it does not know; while the signer is down it keeps what it last had,
 // so that /cacerts goes on being served.
 package facts
@@ -24,9 +24,9 @@ import (
 
 const (
 	// Refresh is how often the facts are fetched.
-	Refresh = 30 * time.Second
+	Refresh = 5 * time.Second
 	// StaleAfter is the age from which on readiness names the facts as a failing part.
-	StaleAfter = 3 * Refresh
+	StaleAfter = 90 * time.Second
 	// onDemand is the shortest time between two fetches that requests may cause, so that
 	// requests for an unknown label do not become a load on the signer.
 	onDemand = time.Second

@@ -217,7 +217,7 @@ func TestBadFiles(t *testing.T) {
 		{`identity_kinds = ["user"]`, `identity_kinds = ["user", "host"]`, `profile[2].kerberos_names: are for users`},
 		{`indicator_extension = "1.3.6.1.4.1.99999.7"`, `indicator_extension = "1.3.6.1.5.2.2"`, `profile[2].indicator_extension: 1.3.6.1.5.2.2 belongs to others`},
 		{`none = "1d", `, `None = "1d", `, `profile[2].max_validity: "None" is not known`},
-		{`label = "device"`, "label = \"device\"\next_key_usage = [\"clientAuth\", \"pkinitClient\"]", `:46: profile[2].require_indicators: a ticket by pkinit would be worth 1d here, and an enrolment token only nothing`},
+		{`label = "device"`, "label = \"device\"\next_key_usage = [\"clientAuth\", \"pkinitClient\"]", `:55: profile[2].require_indicators: a ticket by pkinit would be worth 1d here, and an enrolment token only nothing`},
 		{`listen = "127.0.0.1:9603"`, `listen = "0.0.0.0:9603"`, "ops.listen"},
 		{`level = "debug"`, `level = "loud"`, "log.level"},
 		{`[log]`, "[ldap]\nurl = \"x\"\n[log]", "ldap"},
