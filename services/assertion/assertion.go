@@ -29,6 +29,10 @@ const (
 	maxLoginSkew = 5 * time.Minute
 )
 
+// SpendCertificate begins the spend id of a client certificate, before its SHA-256. No other
+// method spends such a thing.
+const SpendCertificate = "certificate:"
+
 const (
 	prefix   = "estuary/identity-assertion/v1\x00"
 	idSize   = 16

@@ -191,6 +191,7 @@ var mutations = []struct {
 	{"spend limit 0", "limit", func(a *assertionv1.Assertion) { a.Spend.Limit = 0 }},
 	{"spend without end", "keep_until", func(a *assertionv1.Assertion) { a.Spend.KeepUntil = nil }},
 	{"empty spend id", "spend id", func(a *assertionv1.Assertion) { a.Spend.Ids = [][]byte{{}} }},
+	{"spend of another method", "another method's", func(a *assertionv1.Assertion) { a.Spend.Ids = [][]byte{[]byte("certificate:x")} }},
 	{"long spend id", "spend id", func(a *assertionv1.Assertion) { a.Spend.Ids = [][]byte{make([]byte, 65)} }},
 }
 

@@ -1,6 +1,7 @@
 package assertion
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -145,6 +146,9 @@ func spend(a *assertionv1.Assertion) error {
 	for _, id := range s.GetIds() {
 		if len(id) == 0 || len(id) > maxSpend {
 			return fmt.Errorf("a spend id has %d octets: 1 to %d", len(id), maxSpend)
+		}
+		if bytes.HasPrefix(id, []byte(SpendCertificate)) != (method == assertionv1.Method_METHOD_CERTIFICATE) {
+			return fmt.Errorf("%s spends what is another method's", method)
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ import (
 
 const (
 	// MaxCertificates is how many certificates a client may present.
-	MaxCertificates = 8
+	MaxCertificates = 5
 	// MaxOctets bounds them together.
 	MaxOctets = 64 << 10
 	// maxRSA is the largest RSA modulus, in bits, that is worth a verification.
@@ -37,7 +37,7 @@ const (
 // The reasons why presented certificates do not count, fit for an audit.
 var (
 	ErrNone       = errors.New("no certificate was presented")
-	ErrTooMany    = errors.New("more than 8 certificates, or 64 KiB of them, were presented")
+	ErrTooMany    = errors.New("more than 5 certificates, or 64 KiB of them, were presented")
 	ErrUnreadable = errors.New("a presented certificate cannot be read")
 	ErrKey        = errors.New("a presented certificate has an RSA key of more than 4096 bits, or no key of a known kind")
 	ErrExpired    = errors.New("the presented certificate has expired")
@@ -65,8 +65,22 @@ func NewAnchors(all ...*x509.Certificate) *Anchors {
 // All returns them. They must not be changed.
 func (a *Anchors) All() []*x509.Certificate { return a.all }
 
-// Pool returns them for crypto/tls. It must not be changed.
-func (a *Anchors) Pool() *x509.CertPool { return a.pool }
+// maxHints bounds the names of authorities that a client is sent, in octets: a message of TLS has
+// room for no more than 65,535 (RFC 8446 section 4.2.4).
+const maxHints = 16 << 10
+
+// Hints returns them for the names in a request for a certificate, which must not be changed, or
+// nil where there are too many: clients then choose without.
+func (a *Anchors) Hints() *x509.CertPool {
+	size := 0
+	for _, c := range a.all {
+		size += len(c.RawSubject)
+	}
+	if size > maxHints {
+		return nil
+	}
+	return a.pool
+}
 
 // ReadAnchors reads a PEM file with nothing but certificates of authorities, one at least.
 func ReadAnchors(path string) (*Anchors, error) {
@@ -156,50 +170,100 @@ func Parse(ders [][]byte) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
-// Verify finds the path of presented certificates, leaf first, to one of the anchors, at a time;
-// one that ended less than grace ago counts as if it had not. Errors are those of this package.
+// Verify finds the path of presented certificates, leaf first, each certified by the next (RFC 5246
+// section 7.4.2), to one of the anchors, at a time; one that ended less than grace ago counts as
+// if it had not. Errors are those of this package.
+//
+// Names lead to an anchor, its key comes first, and the path is verified from there down: whoever
+// has nothing that a trusted authority signed makes nobody use a key of their own choice.
 func Verify(presented []*x509.Certificate, anchors *Anchors, at time.Time, grace time.Duration) (Path, error) {
-	if len(presented) == 0 {
-		return Path{}, ErrNone
+	if err := within(presented); err != nil {
+		return Path{}, err
 	}
+	leaf := presented[0]
+	if leaf.IsCA {
+		return Path{}, ErrAuthority
+	}
+	between, anchor := climb(presented, anchors)
+	if anchor == nil {
+		return Path{}, ErrUntrusted
+	}
+	if at.After(leaf.NotAfter) && !at.After(leaf.NotAfter.Add(grace)) {
+		at = leaf.NotAfter
+	}
+	options := x509.VerifyOptions{
+		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	options.Roots.AddCert(anchor)
+	for _, c := range between {
+		options.Intermediates.AddCert(c)
+	}
+	if _, err := leaf.Verify(options); err != nil {
+		return Path{}, reason(leaf, options)
+	}
+	return Path{Leaf: leaf, Anchor: anchor}, nil
+}
+
+// within holds presented certificates to the limits.
+func within(presented []*x509.Certificate) error {
 	size := 0
 	for _, c := range presented {
 		size += len(c.Raw)
 	}
-	if len(presented) > MaxCertificates || size > MaxOctets {
-		return Path{}, ErrTooMany
+	switch {
+	case len(presented) == 0:
+		return ErrNone
+	case len(presented) > MaxCertificates, size > MaxOctets:
+		return ErrTooMany
 	}
-	leaf := presented[0]
-	between := x509.NewCertPool()
-	for i, c := range presented {
+	for _, c := range presented {
 		if key, ok := c.PublicKey.(*rsa.PublicKey); c.PublicKey == nil || ok && key.N.BitLen() > maxRSA {
-			return Path{}, ErrKey
-		}
-		if i > 0 {
-			between.AddCert(c)
+			return ErrKey
 		}
 	}
-	when := at
-	if at.After(leaf.NotAfter) && !at.After(leaf.NotAfter.Add(grace)) {
-		when = leaf.NotAfter
-	}
-	options := x509.VerifyOptions{
-		Roots: anchors.pool, Intermediates: between, CurrentTime: when, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	if leaf.IsCA {
-		return Path{}, ErrAuthority
-	}
-	chains, err := leaf.Verify(options)
-	if err != nil {
-		return Path{}, reason(leaf, options, when)
-	}
-	return Path{Leaf: leaf, Anchor: chains[0][len(chains[0])-1]}, nil
+	return nil
 }
 
-// reason says why a certificate does not verify: its time and its purpose alone are named where
-// nothing else is wrong, so that nobody's word is taken for them.
-func reason(leaf *x509.Certificate, options x509.VerifyOptions, when time.Time) error {
-	options.CurrentTime = when
+// climb returns the anchor that the certificates lead to, and those between the first and it;
+// no anchor where they lead to none.
+func climb(presented []*x509.Certificate, anchors *Anchors) (between []*x509.Certificate, anchor *x509.Certificate) {
+	for i, c := range presented {
+		if i > 0 && !names(presented[i-1], c) {
+			return nil, nil
+		}
+		if anchor = anchors.issuer(c); anchor == nil {
+			continue
+		}
+		for j := i; j > 0; j-- {
+			if presented[j-1].CheckSignatureFrom(presented[j]) != nil {
+				return nil, nil
+			}
+		}
+		return presented[1 : i+1], anchor
+	}
+	return nil, nil
+}
+
+// issuer returns the anchor that signed c, or nil.
+func (a *Anchors) issuer(c *x509.Certificate) *x509.Certificate {
+	for _, anchor := range a.all {
+		if names(c, anchor) && c.CheckSignatureFrom(anchor) == nil {
+			return anchor
+		}
+	}
+	return nil
+}
+
+// names tells whether c says that issuer issued it.
+func names(c, issuer *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, issuer.RawSubject) &&
+		(len(c.AuthorityKeyId) == 0 || len(issuer.SubjectKeyId) == 0 || bytes.Equal(c.AuthorityKeyId, issuer.SubjectKeyId))
+}
+
+// reason says why a certificate of a trusted authority does not verify: its time and its purpose
+// are named where nothing else is wrong.
+func reason(leaf *x509.Certificate, options x509.VerifyOptions) error {
+	when := options.CurrentTime
 	if when.After(leaf.NotAfter) {
 		options.CurrentTime = leaf.NotAfter
 	}

@@ -1,6 +1,10 @@
 package certpath_test
 
 import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -62,7 +66,10 @@ func TestVerify(t *testing.T) {
 		"behind the grace":    {[]*holder{issue(t, root, nil, func(c *x509.Certificate) { c.NotAfter = now.Add(-2 * time.Minute) })}, time.Minute, certpath.ErrExpired},
 		"not yet":             {[]*holder{issue(t, root, nil, func(c *x509.Certificate) { c.NotBefore = now.Add(time.Minute) })}, time.Minute, certpath.ErrEarly},
 		"for servers":         {[]*holder{issue(t, root, nil, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })}, 0, certpath.ErrUsage},
-		"9 certificates":      {[]*holder{leaf, root, root, root, root, root, root, root, root}, 0, certpath.ErrTooMany},
+		"in disorder":         {[]*holder{issue(t, between, nil, nil), root, between}, 0, certpath.ErrUntrusted},
+		"a false signature":   {[]*holder{forged(issue(t, root, nil, nil))}, 0, certpath.ErrUntrusted},
+		"a false one between": {[]*holder{issue(t, between, nil, nil), forged(between)}, 0, certpath.ErrUntrusted},
+		"6 certificates":      {[]*holder{leaf, root, root, root, root, root}, 0, certpath.ErrTooMany},
 		"a large RSA key":     {[]*holder{issue(t, root, large, nil)}, 0, certpath.ErrKey},
 		"a large key between": {[]*holder{leaf, issue(t, root, large, authority)}, 0, certpath.ErrKey},
 	} {
@@ -121,26 +128,63 @@ func TestReadAnchors(t *testing.T) {
 	}
 }
 
-// BenchmarkBomb is the dearest that a client can present: every certificate with the largest key,
-// none leading anywhere.
+// forged is a certificate whose signature is not that of its issuer.
+func forged(h *holder) *holder {
+	der := bytes.Clone(h.Raw)
+	der[len(der)-1] ^= 1
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic(err)
+	}
+	return &holder{Certificate: c, Key: h.Key}
+}
+
+func TestHints(t *testing.T) {
+	root := issue(t, nil, nil, authority).Certificate
+	many := make([]*x509.Certificate, 1000)
+	for i := range many {
+		many[i] = root
+	}
+	if certpath.NewAnchors(root).Hints() == nil || certpath.NewAnchors(many...).Hints() != nil {
+		t.Error("hints beyond what a message holds, or none within")
+	}
+}
+
+// BenchmarkBomb is what strangers can present: certificates that could each be certified by each,
+// with the dearest keys, under the name of a trusted authority. BenchmarkPath is what the holder
+// of a trusted intermediate can.
 func BenchmarkBomb(b *testing.B) {
 	root := issue(b, nil, nil, authority)
-	key, err := rsa.GenerateKey(rand.Reader, 4096)
-	if err != nil {
-		b.Fatal(err)
+	benchmark(b, root, func(c *x509.Certificate) {
+		authority(c)
+		c.Subject.CommonName = root.Subject.CommonName
+	}, false)
+}
+
+func BenchmarkPath(b *testing.B) { benchmark(b, issue(b, nil, nil, authority), authority, true) }
+
+func benchmark(b *testing.B, root *holder, change func(*x509.Certificate), good bool) {
+	key := func() crypto.Signer {
+		k, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return k
 	}
-	// All of one name and key, so that each could be the issuer of each.
-	same := func(c *x509.Certificate) { authority(c); c.Subject.CommonName = "bomb" }
-	by := issue(b, nil, key, same)
+	by := root
+	if !good {
+		by = issue(b, nil, key(), change)
+	}
 	var chain []*x509.Certificate
 	for range certpath.MaxCertificates - 1 {
-		chain = append(chain, issue(b, by, key, same).Certificate)
+		by = issue(b, by, key(), change)
+		chain = append([]*x509.Certificate{by.Certificate}, chain...)
 	}
 	chain = append([]*x509.Certificate{issue(b, by, nil, nil).Certificate}, chain...)
 	anchors := certpath.NewAnchors(root.Certificate)
 	for b.Loop() {
-		if _, err := certpath.Verify(chain, anchors, now, 0); err == nil {
-			b.Fatal("verified")
+		if _, err := certpath.Verify(chain, anchors, now, 0); (err == nil) != good {
+			b.Fatal(err)
 		}
 	}
 }

@@ -13,18 +13,18 @@ import (
 	"github.com/estuary-pki/estuary/services/certpath"
 )
 
-// Channel returns what TLS proved for the connection of r: for the validator. Of more
-// certificates than anybody looks at it has one more than that, so that it shows.
+// Channel returns what TLS proved for the connection of r: for the validator.
 func Channel(r *http.Request) *validatorv1.Channel {
 	c := &validatorv1.Channel{ClientAddress: Address(r), ServerEndPoint: endPointOf(r)}
 	if r.TLS != nil {
 		c.TlsVersion = uint32(r.TLS.Version)
 		size := 0
-		for i, presented := range r.TLS.PeerCertificates {
-			if size += len(presented.Raw); i > certpath.MaxCertificates || size > certpath.MaxOctets {
-				break
-			}
+		for _, presented := range r.TLS.PeerCertificates {
+			size += len(presented.Raw)
 			c.ClientCertificates = append(c.ClientCertificates, presented.Raw)
+		}
+		if len(c.ClientCertificates) > certpath.MaxCertificates || size > certpath.MaxOctets {
+			c.ClientCertificates, c.TooManyCertificates = nil, true
 		}
 	}
 	return c

@@ -117,7 +117,7 @@ func (c ClientAuth) set(config *tls.Config, now func() time.Time) {
 		return
 	}
 	anchors := c.Anchors.Current()
-	config.ClientCAs = anchors.Pool() // a hint for clients with several certificates
+	config.ClientCAs = anchors.Hints() // for clients with several certificates
 	config.ClientAuth = tls.RequestClientCert
 	if c.Mode != ModeRequired {
 		return

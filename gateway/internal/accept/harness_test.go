@@ -90,6 +90,9 @@ func startAuth(t *testing.T, l accept.Limits, auth accept.ClientAuth) *fixture {
 		channel := accept.Channel(r)
 		w.Header().Set("End-Point", hex.EncodeToString(channel.GetServerEndPoint()))
 		w.Header().Set("Presented", strconv.Itoa(len(channel.GetClientCertificates())))
+		if channel.GetTooManyCertificates() {
+			w.Header().Set("Presented", "too many")
+		}
 		for _, der := range channel.GetClientCertificates()[:min(1, len(channel.GetClientCertificates()))] {
 			sum := sha256.Sum256(der)
 			w.Header().Set("Leaf", hex.EncodeToString(sum[:]))

@@ -35,6 +35,9 @@ type certificate struct {
 	Reason    string     `json:"revocation_reason,omitempty"`
 	// Predecessor is the serial number of the certificate that it renews; absent in a first one.
 	Predecessor string `json:"predecessor,omitempty"`
+	// AlsoRevoked are the serial numbers of certificates that renewed it and were revoked with it,
+	// at that moment alone.
+	AlsoRevoked []string `json:"also_revoked,omitempty"`
 	// PEM is the certificate (RFC 7468); only of a single issued one.
 	PEM string `json:"certificate,omitempty"`
 }
@@ -174,7 +177,9 @@ func (s *Server) revokeCertificate(ctx context.Context, c *call) (int, any, erro
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, s.certificateOf(done.GetEntry()), nil
+	answer := s.certificateOf(done.GetEntry())
+	answer.AlsoRevoked = done.GetAlsoRevoked()
+	return http.StatusOK, answer, nil
 }
 
 // statusOf says what has become of an entry.

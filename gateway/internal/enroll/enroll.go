@@ -76,6 +76,8 @@ type Result struct {
 	// Negotiate is the GSS-API token by which the client knows the validator (RFC 4559
 	// section 5); nil where there is none. It comes with an error of the signer's too.
 	Negotiate []byte
+	// Asserted tells that the validator accepted the credential, whatever the signer said.
+	Asserted bool
 }
 
 // Challenge is an error that asks the client for another credential of the same scheme.
@@ -107,7 +109,7 @@ func (e *Enroller) Enroll(ctx context.Context, r Request) (Result, error) {
 	case who.GetAssertion() == nil:
 		return Result{}, fault.New(fault.Internal, "enroll.Enroll", "", errors.New("the validator answered without an assertion"))
 	}
-	result := Result{Negotiate: who.GetNegotiateToken()}
+	result := Result{Negotiate: who.GetNegotiateToken(), Asserted: true}
 	issued, err := e.issue(ctx, &signerv1.IssueRequest{Assertion: who.GetAssertion(), CsrDer: r.CSR.DER()})
 	if err != nil {
 		return result, err

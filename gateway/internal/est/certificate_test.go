@@ -153,6 +153,42 @@ func TestSubjectIsRefused(t *testing.T) {
 	}
 }
 
+// TestCertificateIsNoObstacle: who presents one that the signer will not renew, and a token beside
+// it, gets a certificate on the token; without one, or where the token is refused too, the refusal.
+func TestCertificateIsNoObstacle(t *testing.T) {
+	for _, kind := range []fault.Kind{fault.Forbidden, fault.Unauthenticated, fault.Busy} {
+		b := renewing(t, accept.ModeOptional)
+		issues := 0
+		b.issue = func(*signerv1.IssueRequest) error {
+			if issues++; issues == 1 {
+				return fault.New(kind, "test", "the first login is too long ago", nil)
+			}
+			return nil
+		}
+		g := start(t, b, 0)
+		response, body := g.post(t, "simpleenroll", b.ours(t), "Basic "+goodBasic)
+		want := http.StatusOK
+		if kind == fault.Busy {
+			want = http.StatusTooManyRequests
+		}
+		if response.StatusCode != want {
+			t.Errorf("%s: %d %s", kind, response.StatusCode, body)
+		}
+		if got := b.received(); want == http.StatusOK && (len(got.GetChannel().GetClientCertificates()) != 0 || got.GetCredential().GetBasic() == nil) {
+			t.Errorf("%s: the validator was asked %v", kind, got)
+		}
+	}
+	b := renewing(t, accept.ModeOptional)
+	b.issue = func(*signerv1.IssueRequest) error { return fault.New(fault.Forbidden, "test", "no", nil) }
+	g := start(t, b, 0)
+	for authorization, asked := range map[string]int32{"": 1, "Basic " + goodBasic: 2} {
+		b.authentications.Store(0)
+		if response, _ := g.post(t, "simpleenroll", b.ours(t), authorization); response.StatusCode != http.StatusForbidden || b.authentications.Load() != asked {
+			t.Errorf("%q: %d after %d questions", authorization, response.StatusCode, b.authentications.Load())
+		}
+	}
+}
+
 // TestEverybodyMayRead: what is public stays so, but where no connection may be without a
 // certificate.
 func TestEverybodyMayRead(t *testing.T) {

@@ -44,17 +44,18 @@ func (h *Handler) enroll(ctx context.Context, c *call, operation assertionv1.Ope
 		return reply{}, err
 	}
 	channel := h.channel(ctx, c)
-	if credential == nil && len(channel.GetClientCertificates()) == 0 {
+	if credential == nil && len(channel.GetClientCertificates()) == 0 && !channel.GetTooManyCertificates() {
 		return reply{}, fault.New(fault.Unauthenticated, "est.enroll", "", errors.New("no credential"))
 	}
 	c.offered = true
-	got, err := h.enroller.Enroll(ctx, enroll.Request{
-		Channel:    channel,
-		Credential: credential,
-		CSR:        request,
-		Operation:  operation,
-		Label:      c.label,
-	})
+	ask := enroll.Request{Channel: channel, Credential: credential, CSR: request, Operation: operation, Label: c.label}
+	got, err := h.enroller.Enroll(ctx, ask)
+	if got.Asserted && credential != nil && len(channel.GetClientCertificates()) > 0 && refused(err) {
+		// The certificate came first, and is good for nothing: what was offered beside it decides.
+		ask.Channel = accept.Channel(c.http)
+		ask.Channel.ClientCertificates = nil
+		got, err = h.enroller.Enroll(ctx, ask)
+	}
 	c.proof = got.Negotiate
 	if challenge := (*enroll.Challenge)(nil); errors.As(err, &challenge) {
 		// Nothing was judged, so that there is nothing to hide by waiting.
@@ -71,6 +72,11 @@ func (h *Handler) enroll(ctx context.Context, c *call, operation assertionv1.Ope
 	}
 	failpoint.Here(failpoint.GatewayReply)
 	return c.encoded("application/pkcs7-mime; smime-type=certs-only", "no-store", message), nil
+}
+
+// refused tells whether the signer issues nothing for an identity that was asserted.
+func refused(err error) bool {
+	return errors.Is(err, fault.Forbidden) || errors.Is(err, fault.Unauthenticated)
 }
 
 // credential returns what stands in the Authorization header, where the operation and the label
@@ -92,7 +98,7 @@ func (h *Handler) channel(ctx context.Context, c *call) *validatorv1.Channel {
 	presented := c.http.TLS != nil && len(c.http.TLS.PeerCertificates) > 0
 	counts := c.renewal || h.clientAuth != accept.ModeRequiredForReenroll && h.accepts(ctx, c, assertionv1.Method_METHOD_CERTIFICATE)
 	if !presented || !counts {
-		channel.ClientCertificates = nil
+		channel.ClientCertificates, channel.TooManyCertificates = nil, false
 		return channel
 	}
 	if reason, revoked := h.revoked(c.http.TLS.PeerCertificates[0]); revoked {

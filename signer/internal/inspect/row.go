@@ -33,6 +33,9 @@ func (i *inspection) row(s ledger.Stored) {
 		i.mu.Unlock()
 		return
 	}
+	if presented := fmt.Sprintf("%040x", a.GetPresentedCertificate().GetSerial()); s.Predecessor != "" && s.Predecessor != presented {
+		i.wrong(s.Seq, "serial %s is filed as the successor of %s, and was issued on %s", s.Serial, s.Predecessor, presented)
+	}
 	i.use(s, a)
 	if s.State != signerv1.EntryState_ENTRY_STATE_ISSUED {
 		return

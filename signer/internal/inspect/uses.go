@@ -28,6 +28,9 @@ func (i *inspection) use(s ledger.Stored, a *assertionv1.Assertion) {
 		ids[string(id)] = true
 	}
 	u := use{seq: s.Seq, at: s.CreatedAt, until: a.GetSpend().GetKeepUntil().AsTime(), limit: int(a.GetSpend().GetLimit())}
+	if s.UseLimit.Valid { // for certificates the profile says it
+		u.until, u.limit = s.KeepUntil, int(s.UseLimit.Int64)
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for id := range ids {
@@ -45,7 +48,7 @@ func (i *inspection) limits(context.Context, *ledger.View) error {
 		for _, u := range uses {
 			kept = append(slices.DeleteFunc(kept, func(k use) bool { return !k.until.After(u.at) }), u)
 			if len(kept) > u.limit {
-				i.wrong(u.seq, "row %d is use %d of credential %x, whose validator allowed %d", u.seq, len(kept), id, u.limit)
+				i.wrong(u.seq, "row %d is use %d of credential %x, of which %d are allowed", u.seq, len(kept), id, u.limit)
 				break
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
+	"github.com/estuary-pki/estuary/services/assertion"
 	"github.com/estuary-pki/estuary/services/csr"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/subjectid"
@@ -21,9 +22,6 @@ import (
 // keepSpent is how long past the last time at which a certificate can be renewed its successors
 // are counted: clocks differ.
 const keepSpent = 24 * time.Hour
-
-// spendCertificate stands before the SHA-256 of a certificate in what is spent.
-const spendCertificate = "certificate:"
 
 // origin is what a certificate goes back to: the login of its holder, and the certificate that
 // it renews.
@@ -43,9 +41,9 @@ type origin struct {
 func (i *Issuer) origin(ctx context.Context, a *assertionv1.Assertion, at time.Time) (origin, error) {
 	o := origin{line: ledger.LineOf(a)}
 	if a.GetAuthentication().GetMethod() == assertionv1.Method_METHOD_CERTIFICATE {
-		limit, grace := i.profiles.Limits(a.GetLabel())
-		o.successors = &ledger.Successors{Limit: limit, KeepUntil: a.GetSpend().GetKeepUntil().AsTime()}
-		if err := i.inherit(ctx, a, at, grace, &o); err != nil {
+		limits := i.profiles.Limits(a.GetLabel())
+		o.successors = &ledger.Successors{Limit: limits.Enrolments, KeepUntil: a.GetSpend().GetKeepUntil().AsTime()}
+		if err := i.inherit(ctx, a, at, limits, &o); err != nil {
 			return origin{}, err
 		}
 	}
@@ -55,10 +53,10 @@ func (i *Issuer) origin(ctx context.Context, a *assertionv1.Assertion, at time.T
 
 // inherit fills o with what the ledger has of the presented certificate. One of another
 // authority is nobody's successor: the profile says whether it counts.
-func (i *Issuer) inherit(ctx context.Context, a *assertionv1.Assertion, at time.Time, grace time.Duration, o *origin) error {
+func (i *Issuer) inherit(ctx context.Context, a *assertionv1.Assertion, at time.Time, limits profile.Limits, o *origin) error {
 	presented := a.GetPresentedCertificate()
 	ids := a.GetSpend().GetIds()
-	if len(ids) != 1 || !bytes.Equal(ids[0], append([]byte(spendCertificate), presented.GetSha256()...)) {
+	if len(ids) != 1 || !bytes.Equal(ids[0], append([]byte(assertion.SpendCertificate), presented.GetSha256()...)) {
 		return fault.New(fault.Internal, "issue.inherit", "", errors.New("the assertion does not spend the certificate that it names"))
 	}
 	serial := fmt.Sprintf("%040x", new(big.Int).SetBytes(presented.GetSerial()))
@@ -80,21 +78,22 @@ func (i *Issuer) inherit(ctx context.Context, a *assertionv1.Assertion, at time.
 	if err != nil {
 		return fault.New(fault.Internal, "issue.inherit", "", fmt.Errorf("reading the request of certificate %s in the ledger: %w", serial, err))
 	}
-	if err := usable(c, p.Revoked, at, grace); err != nil {
+	if err := usable(c, p.Revoked, at, limits.Grace); err != nil {
 		return fault.New(fault.Unauthenticated, "issue.inherit", ledger.Refused, err)
 	}
 	o.line = p.Line
 	o.line.Predecessor = serial
-	o.successors.KeepUntil = c.NotAfter.Add(grace + keepSpent)
+	// As long as any label, today's or a later one, could renew it.
+	o.successors = &ledger.Successors{Limit: limits.Successors, KeepUntil: c.NotAfter.Add(profile.MaxGrace + keepSpent)}
 	o.predecessor = &profile.Predecessor{
-		Certificate: c, Request: request, Label: p.Label, LoginAt: p.Line.LoginAt, Indicators: p.Line.Indicators, Until: p.Line.Until,
+		Certificate: c, Request: request, Label: p.Label, IssuedAt: p.IssuedAt, LoginAt: p.Line.LoginAt, Indicators: p.Line.Indicators, Until: p.Line.Until,
 	}
 	return nil
 }
 
 // foreign refuses a certificate that is not in the ledger where it would have to be.
 func (i *Issuer) foreign(a *assertionv1.Assertion) error {
-	if a.GetOperation() == assertionv1.Operation_OPERATION_ENROLL && i.profiles.Foreign(a.GetLabel(), a.GetPresentedCertificate().GetAnchorSha256()) {
+	if a.GetOperation() == assertionv1.Operation_OPERATION_ENROLL && i.profiles.Foreign(a) {
 		return nil
 	}
 	return fault.New(fault.Unauthenticated, "issue.foreign", ledger.Refused, errors.New("the presented certificate was not issued by this authority"))

@@ -59,6 +59,9 @@ func (i *Issuer) end(ctx context.Context, a ledger.Adopted) error {
 	cause := i.again(ctx, a, &record)
 	record.Detail["recovered"] = "true"
 	v := a.Reservation(record)
+	if cause != nil && fault.KindOf(cause) == fault.Unavailable { // nobody knows: tried again when the lease has passed
+		return fmt.Errorf("looking at the intent of serial %s: %w", a.Serial, cause)
+	}
 	if cause != nil {
 		i.abandoned.Inc()
 		i.log.LogAttrs(ctx, slog.LevelWarn, "an open intent is given up", slog.String("serial", a.Serial), slog.String("error", cause.Error()))

@@ -1,6 +1,7 @@
 package issue_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -15,6 +16,7 @@ import (
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	signerv1 "github.com/estuary-pki/estuary/proto/estuary/signer/v1"
+	"github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/signer/internal/key"
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
@@ -211,9 +213,74 @@ func TestRevokedMeanwhile(t *testing.T) {
 	l.dies(l.renewal(third, another))
 	l.revoke(third, signerv1.RevocationReason_REVOCATION_REASON_SUPERSEDED)
 	l.restart("signer-1")
+	// While nobody can say what became of the predecessor, the intent stays.
+	l.exec("ALTER TABLE entry RENAME COLUMN predecessor TO away")
+	if err := l.issuer.Recover(t.Context(), true); err == nil || l.entries(failed) != 0 {
+		t.Errorf("%d given up blindly, %v", l.entries(failed), err)
+	}
+	l.exec("ALTER TABLE entry RENAME COLUMN away TO predecessor")
+	l.now = l.now.Add(ledger.Lease + time.Second)
 	l.recover(true)
 	if l.entries(failed) != 1 {
 		t.Errorf("%d given up, not the one whose predecessor is revoked", l.entries(failed))
+	}
+}
+
+// TestCountsOutliveLabels: a label with more grace does not give a certificate another successor
+// once its own label would have forgotten the first.
+func TestCountsOutliveLabels(t *testing.T) {
+	l := newLab(t, key.P256, 0)
+	k := newKey(t)
+	first := l.first(k)
+	l.mustIssue(l.renewal(first, k))
+	l.now = first.NotAfter.Add(72 * time.Hour)
+	if _, err := l.ledger.Purge(t.Context(), l.now); err != nil {
+		t.Fatal(err)
+	}
+	p := deviceProfile()
+	p.RenewExpired, p.Rekey = config.Duration(30*24*time.Hour), "any"
+	l.renew(p)
+	if _, err := l.issue(t.Context(), gateway, l.renewal(first, newKey(t))); !errors.Is(err, fault.Unauthenticated) || !strings.Contains(err.Error(), "no use left") {
+		t.Errorf("a second successor: %v", err)
+	}
+}
+
+// TestTakenValidator: one that may speak for certificates has no say in how somebody logged in,
+// and a certificate of another authority is no user's.
+func TestTakenValidator(t *testing.T) {
+	l := newLab(t, key.P256, 0)
+	k := newKey(t)
+	first := l.first(k)
+	p := deviceProfile()
+	p.MaxValidity = map[string]config.Duration{"x509": config.Duration(24 * time.Hour)}
+	l.renew(p)
+	c := l.mustIssue(l.renewal(first, k, func(a *assertionv1.Assertion) { a.Authentication.Indicators = nil }))
+	if c.NotAfter.Sub(l.now) > 24*time.Hour {
+		t.Errorf("without the indicator it is valid for %v", c.NotAfter.Sub(l.now))
+	}
+	p.RequireIndicators = []string{"otp"}
+	l.renew(p)
+	if _, err := l.issue(t.Context(), gateway, l.renewal(c, k, func(a *assertionv1.Assertion) { a.Authentication.Indicators = []string{"otp", "x509"} })); !errors.Is(err, fault.Forbidden) {
+		t.Errorf("with an indicator of its own making: %v", err)
+	}
+	p = deviceProfile()
+	p.IdentityKinds, p.CertificateAnchors = []string{"device", "user"}, []string{strings.Repeat("07", 32)}
+	l.renew(p)
+	foreign := func(kind assertionv1.IdentityKind) func(*assertionv1.Assertion) {
+		return func(a *assertionv1.Assertion) {
+			a.Operation, a.Identity.Kind = assertionv1.Operation_OPERATION_ENROLL, kind
+			sum := bytes.Repeat([]byte{byte(kind)}, 32)
+			a.PresentedCertificate.AnchorSha256, a.PresentedCertificate.Sha256, a.PresentedCertificate.Serial = bytes.Repeat([]byte{7}, 32), sum, []byte{5}
+			a.Spend.Ids = [][]byte{append([]byte("certificate:"), sum...)}
+		}
+	}
+	if _, err := l.issue(t.Context(), gateway, l.renewal(first, k, foreign(assertionv1.IdentityKind_IDENTITY_KIND_USER))); !errors.Is(err, fault.Unauthenticated) {
+		t.Errorf("a user by a manufacturer's certificate: %v", err)
+	}
+	for n := range 3 { // after each return to the factory with another key
+		if _, err := l.issue(t.Context(), gateway, l.renewal(first, newKey(t), foreign(assertionv1.IdentityKind_IDENTITY_KIND_DEVICE))); err != nil {
+			t.Errorf("enrolment %d by a manufacturer's certificate: %v", n+1, err)
+		}
 	}
 }
 
@@ -237,7 +304,7 @@ func TestRenewExpired(t *testing.T) {
 
 func (l *lab) revoke(c *x509.Certificate, reason signerv1.RevocationReason) {
 	l.t.Helper()
-	if _, err := l.ledger.Revoke(l.t.Context(), ledger.Revocation{Serial: serialOf(c), Reason: reason, By: "ada"}); err != nil {
+	if _, _, err := l.ledger.Revoke(l.t.Context(), ledger.Revocation{Serial: serialOf(c), Reason: reason, By: "ada"}); err != nil {
 		l.t.Fatal(err)
 	}
 }

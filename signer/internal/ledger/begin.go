@@ -122,12 +122,8 @@ func (l *Ledger) insert(ctx context.Context, tx *txn, r *row, in Intent, record 
 		return err
 	}
 	s := in.Verified.Message().GetSpend()
-	limit := int64(s.GetLimit())
-	if in.Successors != nil {
-		limit = in.Successors.Limit
-	}
 	for _, id := range spendIDs(s) {
-		if err := l.take(ctx, tx, r, use{id: id, limit: limit, keepUntil: r.keepUntil}); err != nil {
+		if err := l.take(ctx, tx, r, use{id: id, limit: r.useLimit.Int64, keepUntil: r.keepUntil}); err != nil {
 			return err
 		}
 	}

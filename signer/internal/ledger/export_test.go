@@ -20,8 +20,8 @@ func (l *Ledger) Age(ctx context.Context, serial string) error {
 			return err
 		}
 		n := &row{}
-		r.authority, r.predecessor, r.loginAt, r.loginIndicators, r.lineUntil = n.authority, n.predecessor, n.loginAt, n.loginIndicators, n.lineUntil
-		_, err = tx.Exec(ctx, `UPDATE entry SET authority = NULL, predecessor = NULL, login_at = NULL, login_indicators = NULL, line_until = NULL, mac = $1 WHERE serial = $2`,
+		r.authority, r.predecessor, r.loginAt, r.loginIndicators, r.useLimit, r.lineUntil = n.authority, n.predecessor, n.loginAt, n.loginIndicators, n.useLimit, n.lineUntil
+		_, err = tx.Exec(ctx, `UPDATE entry SET authority = NULL, predecessor = NULL, login_at = NULL, login_indicators = NULL, use_limit = NULL, line_until = NULL, mac = $1 WHERE serial = $2`,
 			l.seal(r), serial)
 		return err
 	})

@@ -84,12 +84,13 @@ func (l *Ledger) row(in Intent) (*row, error) {
 	}
 	if s := a.GetSpend(); len(s.GetIds()) > 0 {
 		r.spendKey = spendKey(spendIDs(s))
-		r.keepUntil = store.Micros(s.GetKeepUntil().AsTime())
+		r.keepUntil, r.useLimit.Int64 = store.Micros(s.GetKeepUntil().AsTime()), int64(s.GetLimit())
 		if in.Successors != nil {
-			r.keepUntil = store.Micros(in.Successors.KeepUntil)
+			r.keepUntil, r.useLimit.Int64 = store.Micros(in.Successors.KeepUntil), in.Successors.Limit
 		}
 	}
 	r.authority = sql.NullString{String: hex.EncodeToString(in.Authority), Valid: true}
+	r.useLimit.Valid = true
 	in.Line.into(r)
 	return r, nil
 }

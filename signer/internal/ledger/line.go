@@ -55,6 +55,8 @@ type Predecessor struct {
 	CSR []byte
 	// Label is the EST label under which it was issued.
 	Label string
+	// IssuedAt is when it was.
+	IssuedAt time.Time
 	// Identity is who it was issued to.
 	Identity *assertionv1.Identity
 	// Line is the one that it belongs to.
@@ -82,7 +84,7 @@ func (l *Ledger) GetPredecessor(ctx context.Context, serial string) (Predecessor
 	case err != nil:
 		return Predecessor{}, fault.New(fault.Unavailable, "ledger.GetPredecessor", "", err)
 	}
-	p := Predecessor{Certificate: bytes.Clone(r.certificate), CSR: bytes.Clone(r.csr), Label: r.label, Revoked: r.revoked()}
+	p := Predecessor{Certificate: bytes.Clone(r.certificate), CSR: bytes.Clone(r.csr), Label: r.label, IssuedAt: store.Time(r.createdAt), Revoked: r.revoked()}
 	a, err := r.assertion()
 	if err != nil {
 		return Predecessor{}, fault.New(fault.Internal, "ledger.GetPredecessor", "", err)
@@ -135,10 +137,13 @@ func (v *Revoked) Why() error {
 }
 
 // stillGood tells, in the transaction that records the intent, that the certificate to be
-// renewed has not been revoked since it was looked at.
+// renewed has not been revoked since it was looked at; until the transaction ends nobody revokes it.
 func (l *Ledger) stillGood(ctx context.Context, tx *txn, serial string) error {
 	if serial == "" {
 		return nil
+	}
+	if err := lockRow(ctx, tx, serial); err != nil {
+		return err
 	}
 	r, err := l.bySerial(ctx, tx, serial)
 	if err != nil {
@@ -146,6 +151,14 @@ func (l *Ledger) stillGood(ctx context.Context, tx *txn, serial string) error {
 	}
 	if v := r.revoked(); v != nil {
 		return fault.New(fault.Unauthenticated, "ledger.Begin", Refused, v.Why())
+	}
+	return nil
+}
+
+// lockRow keeps other transactions from changing a row until this one ends.
+func lockRow(ctx context.Context, tx *txn, serial string) error {
+	if _, err := tx.Exec(ctx, `UPDATE entry SET serial = serial WHERE serial = $1`, serial); err != nil {
+		return fmt.Errorf("locking a row: %w", err)
 	}
 	return nil
 }

@@ -62,6 +62,12 @@ type Stored struct {
 	Label, Realm, Principal, ValidatorKey string
 	// CreatedAt is when the intent was recorded.
 	CreatedAt time.Time
+	// UseLimit is how often what it spends may be used, and KeepUntil until when that is
+	// counted; not in rows from before, where the assertion alone says so.
+	UseLimit  sql.NullInt64
+	KeepUntil time.Time
+	// Predecessor is the serial number of the certificate that it renews; "" for a first one.
+	Predecessor string
 }
 
 // Walk calls fn for every row, in the order of Seq.
@@ -91,7 +97,7 @@ func (v *View) stored(r *row) Stored {
 		Seq: r.seq, Serial: r.serial, State: r.state, Sealed: &assertionv1.SealedAssertion{},
 		CSR: r.csr, TBS: r.tbs, Certificate: r.certificate,
 		Label: r.label, Realm: r.realm, Principal: r.principal, ValidatorKey: r.validatorKey,
-		CreatedAt: store.Time(r.createdAt),
+		CreatedAt: store.Time(r.createdAt), UseLimit: r.useLimit, KeepUntil: store.Time(r.keepUntil), Predecessor: r.predecessor.String,
 	}
 	s.Altered = !hmac.Equal(r.mac, v.l.seal(r)) || proto.Unmarshal(r.sealed, s.Sealed) != nil
 	return s

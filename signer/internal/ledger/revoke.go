@@ -34,40 +34,100 @@ const (
 // revoked.
 const counterRevocation = "revocation"
 
+// endsLine are the reasons that are about the holder, or the key of a certificate that can renew
+// itself: with it, what followed it ends.
+var endsLine = map[signerv1.RevocationReason]bool{
+	signerv1.RevocationReason_REVOCATION_REASON_KEY_COMPROMISE:         true,
+	signerv1.RevocationReason_REVOCATION_REASON_AFFILIATION_CHANGED:    true,
+	signerv1.RevocationReason_REVOCATION_REASON_CESSATION_OF_OPERATION: true,
+	signerv1.RevocationReason_REVOCATION_REASON_PRIVILEGE_WITHDRAWN:    true,
+}
+
 // Revoke ends a certificate, holds it, or ends a hold, and returns the entry as it is then.
 // What is revoked stays so, and keeps its time; only a hold can be taken back, or become
-// final. Revoking again for the same reason changes nothing.
+// final. Revoking again for the same reason changes nothing. For a reason that is about its holder
+// or its key, the certificates that renewed it, one after the other, are revoked with it: also has
+// their serial numbers.
 //
 // Errors: NotFound, Conflict, Internal (the row was altered).
-func (l *Ledger) Revoke(ctx context.Context, v Revocation) (*signerv1.Entry, error) {
-	var entry *signerv1.Entry
-	err := l.write(ctx, func(ctx context.Context, tx *txn) error {
-		r, err := l.bySerial(ctx, tx, v.Serial)
-		if errors.Is(err, errNoRow) {
-			return fault.New(fault.NotFound, "ledger.Revoke", "no certificate has this serial number", nil)
-		}
+func (l *Ledger) Revoke(ctx context.Context, v Revocation) (entry *signerv1.Entry, also []string, err error) {
+	err = l.write(ctx, func(ctx context.Context, tx *txn) error {
+		entry, also = nil, nil
+		line, err := l.lockLine(ctx, tx, v)
 		if err != nil {
 			return err
 		}
-		changed, err := l.revoke(r, v.Reason)
-		if err != nil {
-			return err
-		}
-		if changed {
+		for i, r := range line {
+			changed, err := l.revoke(r, v.Reason)
+			if err != nil && (i == 0 || r.state == signerv1.EntryState_ENTRY_STATE_INTENT) {
+				return err
+			}
+			if err != nil || !changed { // a successor that is revoked, or was never signed
+				continue
+			}
 			if err := l.storeRevocation(ctx, tx, r); err != nil {
 				return err
+			}
+			if i > 0 {
+				also = append(also, r.serial)
 			}
 			if err := tx.record(ctx, l.revocationRecord(r, v)); err != nil {
 				return err
 			}
 		}
-		entry = r.entry()
+		entry = line[0].entry()
 		return nil
 	})
-	if altered := (alteredError{}); errors.As(err, &altered) {
-		return nil, fault.New(fault.Internal, "ledger.Revoke", "", l.alarm(ctx, altered))
+	return entry, also, err
+}
+
+// maxLine bounds how many certificates are revoked at once.
+const maxLine = 10_000
+
+// lockLine returns the row of a certificate and, where the reason wants that, those that follow
+// it. Until the transaction ends nobody renews one of them.
+func (l *Ledger) lockLine(ctx context.Context, tx *txn, v Revocation) (line []*row, err error) {
+	for serials := []string{v.Serial}; len(serials) > 0; serials = serials[1:] {
+		if err := lockRow(ctx, tx, serials[0]); err != nil {
+			return nil, err
+		}
+		r, err := l.bySerial(ctx, tx, serials[0])
+		if errors.Is(err, errNoRow) {
+			return nil, fault.New(fault.NotFound, "ledger.Revoke", "no certificate has this serial number", nil)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if line = append(line, r); len(line) > maxLine {
+			return nil, fault.New(fault.Conflict, "ledger.Revoke", "more than 10000 certificates follow this one: revoke it as superseded, and those that are valid one by one", nil)
+		}
+		if !endsLine[v.Reason] {
+			continue
+		}
+		followers, err := followers(ctx, tx, r.serial)
+		if err != nil {
+			return nil, err
+		}
+		serials = append(serials, followers...)
 	}
-	return entry, err
+	return line, nil
+}
+
+// followers returns the serial numbers of the certificates that renew one.
+func followers(ctx context.Context, tx store.Tx, serial string) (serials []string, err error) {
+	rows, err := tx.Query(ctx, `SELECT serial FROM entry WHERE predecessor = $1 ORDER BY seq`, serial)
+	if err != nil {
+		return nil, fmt.Errorf("looking for successors: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var one string
+		if err := rows.Scan(&one); err != nil {
+			return nil, fmt.Errorf("looking for successors: %w", err)
+		}
+		serials = append(serials, one)
+	}
+	return serials, rows.Err()
 }
 
 // revoke changes r, and tells whether it did.

@@ -39,7 +39,8 @@ func (l *lab) issued() string {
 }
 
 func (l *lab) revoke(serial string, reason signerv1.RevocationReason) (*signerv1.Entry, error) {
-	return l.ledger.Revoke(l.t.Context(), ledger.Revocation{Serial: serial, Reason: reason, By: "ada", Peer: "admin"})
+	entry, _, err := l.ledger.Revoke(l.t.Context(), ledger.Revocation{Serial: serial, Reason: reason, By: "ada", Peer: "admin"})
+	return entry, err
 }
 
 // TestRevoke: what follows what, and what the list says then.
@@ -139,7 +140,7 @@ func TestRevokeAtOnce(t *testing.T) {
 		for i := range 24 {
 			wg.Go(func() {
 				reason := []signerv1.RevocationReason{unspecified, compromise, superseded}[i%3]
-				_, err := l.ledger.Revoke(context.WithoutCancel(t.Context()), ledger.Revocation{Serial: serial, Reason: reason, By: "ada"})
+				_, _, err := l.ledger.Revoke(context.WithoutCancel(t.Context()), ledger.Revocation{Serial: serial, Reason: reason, By: "ada"})
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {

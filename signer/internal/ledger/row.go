@@ -44,6 +44,7 @@ type row struct {
 	predecessor     sql.NullString // '' for a first certificate
 	loginAt         sql.NullInt64
 	loginIndicators sql.NullString // one a line
+	useLimit        sql.NullInt64  // 0: nothing was spent
 	lineUntil       sql.NullInt64  // NULL for no end
 	mac             []byte
 }
@@ -51,19 +52,19 @@ type row struct {
 // columns are those of values, in its order, and mac.
 const columns = `seq, serial, state, assertion_id, request_key, spend_key, keep_until, sealed, csr, tbs,
  certificate, owner, lease_until, label, realm, principal, subject, validator_key, created_at, not_before,
- not_after, revoked_at, revocation_reason, authority, predecessor, login_at, login_indicators, line_until, mac`
+ not_after, revoked_at, revocation_reason, authority, predecessor, login_at, login_indicators, use_limit, line_until, mac`
 
 const insertRow = `INSERT INTO entry (` + columns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
- $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29) ON CONFLICT (assertion_id) DO NOTHING`
+ $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30) ON CONFLICT (assertion_id) DO NOTHING`
 
 // values returns all but the MAC, in the order of columns.
 func (r *row) values() []any {
-	return append(r.former(), r.authority, r.predecessor, r.loginAt, r.loginIndicators, r.lineUntil)
+	return append(r.former(), r.authority, r.predecessor, r.loginAt, r.loginIndicators, r.useLimit, r.lineUntil)
 }
 
 // covered returns what the MAC covers: all, but in rows from before renewal.
 func (r *row) covered() []any {
-	if !r.authority.Valid && !r.predecessor.Valid && !r.loginAt.Valid && !r.loginIndicators.Valid && !r.lineUntil.Valid {
+	if !r.authority.Valid && !r.predecessor.Valid && !r.loginAt.Valid && !r.loginIndicators.Valid && !r.useLimit.Valid && !r.lineUntil.Valid {
 		return r.former()
 	}
 	return r.values()
@@ -82,7 +83,7 @@ func (r *row) scan(from interface{ Scan(dest ...any) error }) error {
 	return from.Scan(
 		&r.seq, &r.serial, &r.state, &r.assertionID, &r.requestKey, &r.spendKey, &r.keepUntil, &r.sealed, &r.csr, &r.tbs,
 		&r.certificate, &r.owner, &r.leaseUntil, &r.label, &r.realm, &r.principal, &r.subject, &r.validatorKey, &r.createdAt,
-		&r.notBefore, &r.notAfter, &r.revokedAt, &r.reason, &r.authority, &r.predecessor, &r.loginAt, &r.loginIndicators, &r.lineUntil, &r.mac,
+		&r.notBefore, &r.notAfter, &r.revokedAt, &r.reason, &r.authority, &r.predecessor, &r.loginAt, &r.loginIndicators, &r.useLimit, &r.lineUntil, &r.mac,
 	)
 }
 

@@ -28,12 +28,15 @@ func (s *Set) Build(a *assertionv1.Assertion, r *csr.Request, at time.Time, seri
 	if err := checkSerial(serial); err != nil {
 		return nil, err
 	}
-	indicators := a.GetAuthentication().GetIndicators()
+	indicators, byCertificate := a.GetAuthentication().GetIndicators(), a.GetAuthentication().GetMethod() == assertionv1.Method_METHOD_CERTIFICATE
+	if byCertificate {
+		indicators = []string{x509Indicator}
+	}
 	rule, err := s.allow(a, r, indicators)
 	if err != nil {
 		return nil, err
 	}
-	if a.GetAuthentication().GetMethod() == assertionv1.Method_METHOD_CERTIFICATE && !s.Foreign(rule.Label, a.GetPresentedCertificate().GetAnchorSha256()) {
+	if byCertificate && !s.Foreign(a) {
 		return nil, forbid("certificates of that authority are not accepted under this label")
 	}
 	names, err := rule.chooseNames(a, r)

@@ -34,6 +34,9 @@ var logins = map[assertionv1.Method][]login{
 	},
 }
 
+// foreign is a certificate of another authority.
+var foreign = login{name: "a certificate of another authority", indicators: []string{x509Indicator}, stranger: true}
+
 const pkinit = "pkinit"
 
 // CheckPKINIT reports profiles by which a login could be made worth more than it is. Who
@@ -112,8 +115,14 @@ func (r *rule) logins() (all []login) {
 // of other labels: renewals keep the indicators of the login.
 func (r *rule) loginsOfLine(rules []*rule) []login {
 	all, seen := r.logins(), map[string]bool{r.Label: true}
-	if len(r.anchors) > 0 && (len(r.RequireIndicators) == 0 || slices.Contains(r.RequireIndicators, x509Indicator)) {
-		all = append(all, login{name: "a certificate of another authority", indicators: []string{x509Indicator}, stranger: true})
+	// A renewal has the indicator of its own proof too.
+	renewed := func(l login) {
+		if len(r.RequireIndicators) == 0 || overlap(r.RequireIndicators, append(slices.Clone(l.indicators), x509Indicator)) {
+			all = append(all, l)
+		}
+	}
+	if len(r.anchors) > 0 {
+		renewed(foreign)
 	}
 	for queue := r.renewed(); len(queue) > 0; queue = queue[1:] {
 		if seen[queue[0]] {
@@ -126,9 +135,10 @@ func (r *rule) loginsOfLine(rules []*rule) []login {
 			}
 			queue = append(queue, from.renewed()...)
 			for _, l := range from.logins() {
-				if len(r.RequireIndicators) == 0 || overlap(r.RequireIndicators, l.indicators) {
-					all = append(all, l)
-				}
+				renewed(l)
+			}
+			if len(from.anchors) > 0 {
+				renewed(foreign)
 			}
 		}
 	}

@@ -17,16 +17,17 @@ type Profile struct {
 	Label string `toml:"label" doc:"EST label (RFC 7030 section 3.2.2) that the profile is for."`
 
 	IdentityKinds     []string `toml:"identity_kinds" doc:"Sorts of principal that may enrol: device, host, service, user."`
-	Methods           []string `toml:"methods" doc:"Kinds of proof that are accepted: token, ldap-otp (a directory account's password and one-time code), ldap-password (its password alone), radius, negotiate (a Kerberos ticket), certificate (one that this label issued, to be renewed)."`
+	Methods           []string `toml:"methods" doc:"Kinds of proof that are accepted: token, ldap-otp (a directory account's password and one-time code), ldap-password (its password alone), radius, negotiate (a Kerberos ticket), certificate (one that this label issued, to be renewed; or of renews and certificate_anchors)."`
 	Realms            []string `toml:"realms" doc:"Realms whose identities may enrol; empty for all that a validator may speak for."`
 	RequireGroups     []string `toml:"require_groups" doc:"Groups of the directory of which the identity has to be in at least one; empty demands none. The validator's [directory] groups has to name them."`
-	RequireIndicators []string `toml:"require_indicators" doc:"Authentication indicators of which the proof has to carry at least one; empty demands none."`
+	RequireIndicators []string `toml:"require_indicators" doc:"Authentication indicators of which the proof has to carry at least one; empty demands none. A renewal has those of the first login and x509."`
 
 	MaxLoginAge config.Duration `toml:"max_login_age" doc:"How long ago a user may have logged in who comes with a Kerberos ticket, renewed or not; 0s for any time. Other proofs are logins themselves."`
 
 	Renews             []string        `toml:"renews" doc:"Other labels whose certificates are renewed under this one too, where methods holds certificate. What their logins lacked is not made good."`
 	Rekey              string          `toml:"rekey" doc:"For which key a certificate is renewed: in-window (its own at any time, another in the last third of its time), same-key, or any: whoever can use the old key for a moment can then have one of their own certified."`
 	MaxSuccessors      int64           `toml:"max_successors" doc:"How many certificates are issued on the strength of one certificate, 1 to 1000; a repeat of the same request is none."`
+	MaxEnrolments      int64           `toml:"max_enrolments" doc:"How many certificates are issued on the strength of one certificate of certificate_anchors, 1 to 1000."`
 	RenewExpired       config.Duration `toml:"renew_expired" doc:"How long after its end a certificate is still renewed, at most 90d. The validator's label has to say so too."`
 	MaxChainAge        string          `toml:"max_chain_age" doc:"For how long certificates are renewed, and valid, after the first login (token, password, ticket) of their line; or unlimited. Holds for those issued here wherever they are renewed. Has to be there where methods holds certificate; empty says nothing."`
 	CertificateAnchors []string        `toml:"certificate_anchors" doc:"SHA-256 of the certificates of other authorities, in hexadecimal, such as a manufacturer's, whose certificates enrol devices where methods holds certificate. The validator has to trust them too."`
@@ -65,7 +66,7 @@ type Profile struct {
 func (p *Profile) SetDefaults() {
 	*p = Profile{
 		IdentityKinds: []string{"device"}, Methods: []string{"token"},
-		Rekey: rekeyInWindow, MaxSuccessors: 1,
+		Rekey: rekeyInWindow, MaxSuccessors: 1, MaxEnrolments: 100,
 		KeyTypes:   []string{"p256", "p384", "p521", "ed25519", "rsa"},
 		RSAMinBits: 2048, RSAMaxBits: 8192,
 		Subject: "CN={principal}", Unmapped: template, SAN: sanIdentity, CSRNames: refuse, CSRSubject: ignore, CSRExtensions: ignore,

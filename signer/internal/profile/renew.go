@@ -12,6 +12,7 @@ import (
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	"github.com/estuary-pki/estuary/services/config"
 	"github.com/estuary-pki/estuary/services/csr"
+	"github.com/estuary-pki/estuary/services/subjectid"
 	"github.com/estuary-pki/estuary/signer/internal/dn"
 )
 
@@ -29,8 +30,6 @@ const (
 	unlimited = "unlimited"
 	// maxSuccessors bounds max_successors.
 	maxSuccessors = 1000
-	// maxGrace bounds renew_expired.
-	maxGrace = 90 * 24 * time.Hour
 	// shortest is the least time that a renewal is worth.
 	shortest = time.Minute
 )
@@ -49,8 +48,11 @@ func (r *rule) compileRenewal(add add) {
 	if r.MaxSuccessors < 1 || r.MaxSuccessors > maxSuccessors {
 		add("max_successors", "has to be between 1 and %d", maxSuccessors)
 	}
-	if r.RenewExpired < 0 || r.RenewExpired > config.Duration(maxGrace) {
-		add("renew_expired", "has to be at most %s", config.Duration(maxGrace))
+	if r.MaxEnrolments < 1 || r.MaxEnrolments > maxSuccessors {
+		add("max_enrolments", "has to be between 1 and %d", maxSuccessors)
+	}
+	if r.RenewExpired < 0 || r.RenewExpired > config.Duration(MaxGrace) {
+		add("renew_expired", "has to be at most %s", config.Duration(MaxGrace))
 	}
 	for key, given := range map[string]bool{
 		"renews": len(r.Renews) > 0, "renew_expired": r.RenewExpired > 0, "certificate_anchors": len(r.CertificateAnchors) > 0,
@@ -58,6 +60,9 @@ func (r *rule) compileRenewal(add add) {
 		if given && !accepts {
 			add(key, "is for those who come with a certificate: methods does not hold certificate")
 		}
+	}
+	if accepts && len(r.Renews)+len(r.CertificateAnchors) == 0 && !slices.Contains(r.ExtKeyUsage, "clientAuth") {
+		add("methods", "holds certificate, but no certificate of this label can be presented: ext_key_usage does not hold clientAuth (RFC 7030 section 3.3.2)")
 	}
 	r.compileLineAge(accepts, add)
 	for _, text := range r.CertificateAnchors {
@@ -131,6 +136,8 @@ type Predecessor struct {
 	Request *csr.Request
 	// Label is the one under which it was issued.
 	Label string
+	// IssuedAt is when.
+	IssuedAt time.Time
 	// LoginAt is when the holder logged in for the first certificate of its line.
 	LoginAt time.Time
 	// Indicators are the authentication indicators of that login.
@@ -139,13 +146,24 @@ type Predecessor struct {
 	Until time.Time
 }
 
-// Limits returns what a label allows of a certificate that is presented under it: how many
-// others may follow it, and for how long after its end it is renewed.
-func (s *Set) Limits(label string) (successors int64, grace time.Duration) {
+// MaxGrace is the most that Limits.Grace can be, under any label.
+const MaxGrace = 90 * 24 * time.Hour
+
+// Limits is what a label allows of a certificate that is presented under it.
+type Limits struct {
+	// Successors is how many may follow one of our own, Enrolments how many may be had on the
+	// strength of one of another authority.
+	Successors, Enrolments int64
+	// Grace is for how long after its end one of our own is renewed.
+	Grace time.Duration
+}
+
+// Limits returns those of a label.
+func (s *Set) Limits(label string) Limits {
 	if r, ok := s.rules[label]; ok {
-		return r.MaxSuccessors, time.Duration(r.RenewExpired)
+		return Limits{Successors: r.MaxSuccessors, Enrolments: r.MaxEnrolments, Grace: time.Duration(r.RenewExpired)}
 	}
-	return 1, 0
+	return Limits{Successors: 1, Enrolments: 1}
 }
 
 // LineEnd returns when a line ends that began with a login and is continued, or begun, under a
@@ -175,7 +193,9 @@ func (s *Set) Renew(a *assertionv1.Assertion, r *csr.Request, at time.Time, seri
 	if err := checkSerial(serial); err != nil {
 		return nil, err
 	}
-	rule, err := s.allow(a, r, append(slices.Clone(p.Indicators), a.GetAuthentication().GetIndicators()...))
+	// Whatever is asserted: a validator that may speak for certificates has no say in logins.
+	indicators := append(slices.Clone(p.Indicators), x509Indicator)
+	rule, err := s.allow(a, r, indicators)
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +205,9 @@ func (s *Set) Renew(a *assertionv1.Assertion, r *csr.Request, at time.Time, seri
 	names, err := rule.inherit(a, r, p)
 	if err != nil {
 		return nil, err
+	}
+	if _, mapped := rule.mapping[subjectid.Of(a.GetIdentity()).String()]; rule.Unmapped == refuse && !mapped {
+		return nil, forbid("principal not mapped")
 	}
 	if err := rule.checkKey(r, at, p); err != nil {
 		return nil, err
@@ -198,9 +221,8 @@ func (s *Set) Renew(a *assertionv1.Assertion, r *csr.Request, at time.Time, seri
 	}
 	return s.template(rule, a, r, details{
 		subject: subject, names: names, at: at, serial: serial,
-		indicators: append(slices.Clone(p.Indicators), a.GetAuthentication().GetIndicators()...),
-		length:     min(rule.length(p.Indicators), rule.length(a.GetAuthentication().GetIndicators())),
-		until:      rule.lineEnd(p.LoginAt, p.Until),
+		indicators: indicators, length: min(rule.length(p.Indicators), rule.length([]string{x509Indicator})),
+		until: rule.lineEnd(p.LoginAt, p.Until),
 	})
 }
 
@@ -210,7 +232,7 @@ func (r *rule) checkKey(request *csr.Request, at time.Time, p Predecessor) error
 	if bytes.Equal(request.SPKI(), own.RawSubjectPublicKeyInfo) {
 		return nil
 	}
-	opens := own.NotAfter.Add(-own.NotAfter.Sub(own.NotBefore) / 3)
+	opens := own.NotAfter.Add(-own.NotAfter.Sub(p.IssuedAt) / 3) // not of what is backdated
 	switch {
 	case r.Rekey == rekeySameKey:
 		return forbid("the request holds another key than the certificate, and this label renews for the same key alone")
@@ -265,9 +287,10 @@ func elementsOf(c *x509.Certificate) (elements []dn.Element) {
 	return elements
 }
 
-// Foreign tells whether certificates of another authority, by the SHA-256 of its certificate,
-// enrol under a label.
-func (s *Set) Foreign(label string, anchor []byte) bool {
-	r, ok := s.rules[label]
-	return ok && slices.ContainsFunc(r.anchors, func(sum []byte) bool { return bytes.Equal(sum, anchor) })
+// Foreign tells whether who is asserted enrols by a certificate of another authority: a device,
+// by an authority that the label names.
+func (s *Set) Foreign(a *assertionv1.Assertion) bool {
+	r, ok := s.rules[a.GetLabel()]
+	return ok && a.GetIdentity().GetKind() == assertionv1.IdentityKind_IDENTITY_KIND_DEVICE &&
+		slices.ContainsFunc(r.anchors, func(sum []byte) bool { return bytes.Equal(sum, a.GetPresentedCertificate().GetAnchorSha256()) })
 }

@@ -68,7 +68,7 @@ func newRenewal(t *testing.T, profiles ...profile.Profile) *renewal {
 	n.first.Authentication.VerifiedAt = timestamppb.New(now)
 	r := asks(t, n.key, n.asks)
 	n.p = profile.Predecessor{
-		Certificate: issue(t, a, set, n.first, r), Request: r, Label: "device", LoginAt: now, Indicators: []string{"token"},
+		Certificate: issue(t, a, set, n.first, r), Request: r, Label: "device", IssuedAt: now, LoginAt: now, Indicators: []string{"token"},
 		Until: set.LineEnd("device", now, time.Time{}),
 	}
 	return n
@@ -126,6 +126,19 @@ func TestRekey(t *testing.T) {
 		}
 		if _, err := n.renew(t, newKey(t), n.asks, now.Add(c.after)); (err == nil) != c.good || err != nil && !errors.Is(err, fault.Forbidden) {
 			t.Errorf("%s: another key after %v: %v", c.rekey, c.after, err)
+		}
+	}
+}
+
+// TestWindowIsNotBackdated: of a short certificate the window is the last third of what is left of
+// it, not of the time before its issue.
+func TestWindowIsNotBackdated(t *testing.T) {
+	n := newRenewal(t, renewing(func(p *profile.Profile) {
+		p.Validity, p.Backdate = config.Duration(30*time.Minute), config.Duration(2*time.Hour)
+	}))
+	for after, good := range map[time.Duration]bool{19 * time.Minute: false, 21 * time.Minute: true} {
+		if _, err := n.renew(t, newKey(t), n.asks, now.Add(after)); (err == nil) != good {
+			t.Errorf("another key after %v: %v", after, err)
 		}
 	}
 }
@@ -217,7 +230,10 @@ func TestRulesHoldAnew(t *testing.T) {
 		"a protected subject":   {profile.Config{Profiles: []profile.Profile{renewing()}, Protected: profile.Protected{Names: []string{"dns:pump-7"}}}, "protected"},
 		"a protected principal": {profile.Config{Profiles: []profile.Profile{renewing()}, Protected: profile.Protected{Principals: []string{"pump-7"}}}, "protected"},
 		"no names any more":     {profile.Config{Profiles: []profile.Profile{renewing(func(p *profile.Profile) { p.SAN = "none" })}}, "issues none any more"},
-		"another kind of key":   {profile.Config{Profiles: []profile.Profile{renewing(func(p *profile.Profile) { p.KeyTypes = []string{"p384"} })}}, "keys of type"},
+		"not mapped any more": {profile.Config{Profiles: []profile.Profile{renewing(func(p *profile.Profile) {
+			p.Unmapped, p.PrincipalMapping = "refuse", map[string]string{"pump-8@DEVICES": "CN=pump-8"}
+		})}}, "not mapped"},
+		"another kind of key": {profile.Config{Profiles: []profile.Profile{renewing(func(p *profile.Profile) { p.KeyTypes = []string{"p384"} })}}, "keys of type"},
 	} {
 		c.config.Authority = authority
 		set, err := profile.NewSet(c.config)
@@ -280,7 +296,19 @@ func TestRenewsOtherLabels(t *testing.T) {
 	if problems := check(); len(problems) != 0 {
 		t.Errorf("without renews: %v", problems)
 	}
+	// Also where the renewal's own indicator is the one that is demanded, and by other authorities.
+	cards.RequireIndicators, cards.Renews = []string{"x509"}, []string{"passwords"}
+	if problems := check(); len(problems) != 1 {
+		t.Errorf("a password alone is made a ticket by pkinit, by x509: %v", problems)
+	}
+	cards.Renews, cards.RequireIndicators = nil, nil
+	passwords.IdentityKinds, passwords.CertificateAnchors = []string{"user", "device"}, []string{strings.Repeat("0", 64)}
+	passwords.Methods, passwords.MaxChainAge = []string{"ldap-password", "certificate"}, "1d"
 	cards.Renews = []string{"passwords"}
+	if problems := check(); len(problems) < 2 {
+		t.Errorf("another authority's certificate is made a ticket by pkinit: %v", problems)
+	}
+	passwords.CertificateAnchors = nil
 	if problems := check(); len(problems) != 1 {
 		t.Errorf("a password alone is made a ticket by pkinit: %v", problems)
 	}

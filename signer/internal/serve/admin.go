@@ -82,14 +82,14 @@ func (s adminServer) RevokeCertificate(ctx context.Context, r *signerv1.RevokeCe
 	if by := r.GetRevokedBy(); by == "" || len(by) > maxText {
 		return nil, fault.New(fault.Malformed, "serve.RevokeCertificate", "revoked_by has to be 1 to 255 octets", nil)
 	}
-	entry, err := s.ledger.Revoke(ctx, ledger.Revocation{
+	entry, also, err := s.ledger.Revoke(ctx, ledger.Revocation{
 		Serial: strings.ToLower(r.GetSerial()), Reason: r.GetReason(), By: r.GetRevokedBy(),
 		Peer: mesh.PeerName(ctx), RequestID: mesh.RequestID(ctx),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &signerv1.RevokeCertificateResponse{Entry: entry}, nil
+	return &signerv1.RevokeCertificateResponse{Entry: entry, AlsoRevoked: also}, nil
 }
 
 // GetCertificate returns one entry. The serial number may be written in either case.

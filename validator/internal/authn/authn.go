@@ -102,6 +102,8 @@ type Attempt struct {
 	ServerEndPoint []byte
 	// Certificates are what the client presented in TLS, DER, leaf first.
 	Certificates [][]byte
+	// TooMany tells that they were more than anybody looks at, and none is here.
+	TooMany bool
 	// Revocation is what the gateway's revocation list says of the first of them.
 	Revocation validatorv1.RevocationStatus
 }

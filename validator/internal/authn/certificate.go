@@ -11,6 +11,8 @@ import (
 
 	assertionv1 "github.com/estuary-pki/estuary/proto/estuary/assertion/v1"
 	validatorv1 "github.com/estuary-pki/estuary/proto/estuary/validator/v1"
+	"github.com/estuary-pki/estuary/services/assertion"
+	"github.com/estuary-pki/estuary/services/certpath"
 	"github.com/estuary-pki/estuary/services/fault"
 	"github.com/estuary-pki/estuary/services/subjectid"
 	"github.com/estuary-pki/estuary/validator/internal/clientcert"
@@ -20,8 +22,6 @@ import (
 const (
 	methodCertificate    = "certificate"
 	certificateIndicator = "x509"
-	// spendCertificate stands before the SHA-256 of a certificate; the signer spells it alike.
-	spendCertificate = "certificate:"
 )
 
 // Why a certificate is refused, or counts as absent, beside the reasons of clientcert.
@@ -49,16 +49,19 @@ func (a *Authenticator) Certificate(ctx context.Context, at Attempt) (Outcome, e
 	if !ok || len(rule.Certificates.Authorities) == 0 {
 		return Outcome{}, fault.New(fault.Forbidden, "authn.Certificate", noCertificate, fmt.Errorf("label %q does not accept certificates", at.Label))
 	}
-	if len(at.Certificates) == 0 {
+	if err := a.c.Throttle.Admit(ctx, a.c.Throttle.Place(at.ClientAddress), a.c.Now()); err != nil {
+		return Outcome{}, err
+	}
+	if len(at.Certificates) == 0 && !at.TooMany {
 		return a.refuseCertificate(at, Outcome{Refused: reasonNoRenewal}), nil
 	}
-	holder, err := a.c.Certificates.Judge(at.Certificates, rule.Certificates, a.c.Now())
+	holder, err := a.judge(at, rule)
 	if err != nil {
 		out := Outcome{Refused: err.Error(), Absent: true, Method: methodCertificate}
-		if !clientcert.Stranger(err) {
-			return out, nil
+		if clientcert.Stranger(err) {
+			out = a.refuseCertificate(at, out)
 		}
-		return a.refuseCertificate(at, out), a.c.Throttle.Admit(ctx, a.c.Throttle.Place(at.ClientAddress), a.c.Now())
+		return out, nil
 	}
 	out := Outcome{
 		Method: methodCertificate, Identity: subjectid.Of(holder.Identity).String(),
@@ -86,6 +89,13 @@ func (a *Authenticator) Certificate(ctx context.Context, at Attempt) (Outcome, e
 	holder.Identity = id
 	out.Proof = proveCertificate(holder, at, rule, a.c.Now())
 	return out, nil
+}
+
+func (a *Authenticator) judge(at Attempt, rule Rule) (clientcert.Holder, error) {
+	if at.TooMany {
+		return clientcert.Holder{}, certpath.ErrTooMany
+	}
+	return a.c.Certificates.Judge(at.Certificates, rule.Certificates, a.c.Now())
 }
 
 // refuseCertificate completes a refusal, and counts it for where it came from.
@@ -133,7 +143,7 @@ func proveCertificate(h clientcert.Holder, at Attempt, rule Rule, now time.Time)
 		},
 		Certificate: h.Presented,
 		Spend: &assertionv1.Spend{
-			Ids: [][]byte{append([]byte(spendCertificate), h.Presented.GetSha256()...)}, Limit: successorsOfOurs, KeepUntil: timestamppb.New(keep),
+			Ids: [][]byte{append([]byte(assertion.SpendCertificate), h.Presented.GetSha256()...)}, Limit: successorsOfOurs, KeepUntil: timestamppb.New(keep),
 		},
 	}
 }

@@ -164,10 +164,12 @@ func (s *Authenticator) check(ctx context.Context, req *validatorv1.Authenticate
 func (s *Authenticator) certificate(
 	ctx context.Context, req *validatorv1.AuthenticateRequest, at *attempt, offered *authn.Attempt,
 ) (out authn.Outcome, err error, done bool) {
-	offered.Certificates, offered.Revocation = req.GetChannel().GetClientCertificates(), req.GetChannel().GetRevocation()
+	channel := req.GetChannel()
+	offered.Certificates, offered.Revocation, offered.TooMany = channel.GetClientCertificates(), channel.GetRevocation(), channel.GetTooManyCertificates()
 	renewal := at.request.Operation == assertionv1.Operation_OPERATION_REENROLL
-	presented := len(offered.Certificates) > 0 && s.c.Authn.TakesCertificates(at.request.Label)
-	if !presented && !renewal && (at.scheme != "" || len(offered.Certificates) == 0) {
+	some := len(offered.Certificates) > 0 || offered.TooMany
+	presented := some && s.c.Authn.TakesCertificates(at.request.Label)
+	if !presented && !renewal && (at.scheme != "" || !some) {
 		return authn.Outcome{}, nil, false
 	}
 	out, err = s.c.Authn.Certificate(ctx, *offered)
@@ -179,6 +181,7 @@ func (s *Authenticator) certificate(
 	case !out.Absent || renewal || at.scheme == "":
 		return out, nil, true
 	}
+	out.Settlement.Others = nil // what counts as absent is no failure
 	r := s.record(ctx, "certificate.ignored", audit.Refused, *at, out)
 	r.Reason = out.Refused
 	if err := s.keep(ctx, r, out); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/estuary-pki/estuary/services/certpath"
 	"github.com/estuary-pki/estuary/services/certpath/certpathtest"
 	"github.com/estuary-pki/estuary/services/fault"
+	"github.com/estuary-pki/estuary/validator/internal/throttle"
 )
 
 // holder is a device of the world's authority.
@@ -75,7 +76,7 @@ func TestAbsentCertificates(t *testing.T) {
 	w := newWorld(t, options{})
 	expired := w.holder(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
 	stranger := certpathtest.Issue(t, nil, nil, nil)
-	bomb := make([][]byte, 9)
+	bomb := make([][]byte, 6)
 	for i := range bomb {
 		bomb[i] = w.ca.Raw
 	}
@@ -123,6 +124,39 @@ func TestAbsentCertificates(t *testing.T) {
 				t.Errorf("a token renews: %v", err)
 			}
 		})
+	}
+}
+
+// TestAbsentIsNoFailure: who has a good token is not counted for the certificate of a stranger that
+// comes with it; who has that alone is.
+func TestAbsentIsNoFailure(t *testing.T) {
+	w := newWorld(t, options{limits: func(c *throttle.Config) { c.Network.Max = 3 }})
+	stranger := certpathtest.Issue(t, nil, nil, nil)
+	made := w.create(t, &validatorv1.CreateTokenRequest{MaxUses: 20})
+	for range 10 {
+		both := request(t, ":"+string(made.GetSecret()), newCSR(t))
+		both.Label, both.Channel.ClientCertificates = "renewals", [][]byte{stranger.Raw}
+		if _, err := w.authn.Authenticate(t.Context(), both); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 5 {
+		want := fault.Unauthenticated
+		if n >= 3 {
+			want = fault.Busy
+		}
+		if _, err := w.authn.Authenticate(t.Context(), renewal(t, stranger)); !errors.Is(err, want) {
+			t.Errorf("refusal %d: %v, not %v", n, err, want)
+		}
+	}
+	many := renewal(t, nil)
+	many.Channel.TooManyCertificates = true
+	w.advance(time.Hour)
+	if _, err := w.authn.Authenticate(t.Context(), many); !errors.Is(err, fault.Unauthenticated) {
+		t.Errorf("too many: %v", err)
+	}
+	if got := w.records(t, "credential.refused"); got[len(got)-1].Reason != certpath.ErrTooMany.Error() {
+		t.Errorf("too many: %+v", got[len(got)-1])
 	}
 }
 

@@ -761,7 +761,9 @@ func (x *RevokeCertificateRequest) GetRevokedBy() string {
 type RevokeCertificateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the ledger knows.
-	Entry         *Entry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	Entry *Entry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// Serial numbers of certificates that renewed it, and were revoked with it.
+	AlsoRevoked   []string `protobuf:"bytes,2,rep,name=also_revoked,json=alsoRevoked,proto3" json:"also_revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -799,6 +801,13 @@ func (*RevokeCertificateResponse) Descriptor() ([]byte, []int) {
 func (x *RevokeCertificateResponse) GetEntry() *Entry {
 	if x != nil {
 		return x.Entry
+	}
+	return nil
+}
+
+func (x *RevokeCertificateResponse) GetAlsoRevoked() []string {
+	if x != nil {
+		return x.AlsoRevoked
 	}
 	return nil
 }
@@ -849,9 +858,10 @@ const file_estuary_signer_v1_ledger_admin_proto_rawDesc = "" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12;\n" +
 	"\x06reason\x18\x02 \x01(\x0e2#.estuary.signer.v1.RevocationReasonR\x06reason\x12\x1d\n" +
 	"\n" +
-	"revoked_by\x18\x03 \x01(\tR\trevokedBy\"K\n" +
+	"revoked_by\x18\x03 \x01(\tR\trevokedBy\"n\n" +
 	"\x19RevokeCertificateResponse\x12.\n" +
-	"\x05entry\x18\x01 \x01(\v2\x18.estuary.signer.v1.EntryR\x05entry*\xd0\x02\n" +
+	"\x05entry\x18\x01 \x01(\v2\x18.estuary.signer.v1.EntryR\x05entry\x12!\n" +
+	"\falso_revoked\x18\x02 \x03(\tR\valsoRevoked*\xd0\x02\n" +
 	"\x10RevocationReason\x12!\n" +
 	"\x1dREVOCATION_REASON_UNSPECIFIED\x10\x00\x12$\n" +
 	" REVOCATION_REASON_KEY_COMPROMISE\x10\x01\x12)\n" +

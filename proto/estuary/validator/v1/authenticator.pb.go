@@ -169,13 +169,14 @@ type Channel struct {
 	TlsVersion uint32 `protobuf:"varint,2,opt,name=tls_version,json=tlsVersion,proto3" json:"tls_version,omitempty"`
 	// Hash of the gateway's own certificate: tls-server-end-point (RFC 5929 section 4).
 	ServerEndPoint []byte `protobuf:"bytes,3,opt,name=server_end_point,json=serverEndPoint,proto3" json:"server_end_point,omitempty"`
-	// The client's certificate, DER, leaf first, as presented; empty when there was none. Of more
-	// than 8 certificates the first 9.
+	// The client's certificate, DER, leaf first, as presented; empty when there was none.
 	ClientCertificates [][]byte `protobuf:"bytes,4,rep,name=client_certificates,json=clientCertificates,proto3" json:"client_certificates,omitempty"`
 	// What the authority's revocation list says of the first of them.
-	Revocation    RevocationStatus `protobuf:"varint,5,opt,name=revocation,proto3,enum=estuary.validator.v1.RevocationStatus" json:"revocation,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Revocation RevocationStatus `protobuf:"varint,5,opt,name=revocation,proto3,enum=estuary.validator.v1.RevocationStatus" json:"revocation,omitempty"`
+	// More certificates, or longer ones, were presented than anybody looks at: none is above then.
+	TooManyCertificates bool `protobuf:"varint,6,opt,name=too_many_certificates,json=tooManyCertificates,proto3" json:"too_many_certificates,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Channel) Reset() {
@@ -241,6 +242,13 @@ func (x *Channel) GetRevocation() RevocationStatus {
 		return x.Revocation
 	}
 	return RevocationStatus_REVOCATION_STATUS_UNSPECIFIED
+}
+
+func (x *Channel) GetTooManyCertificates() bool {
+	if x != nil {
+		return x.TooManyCertificates
+	}
+	return false
 }
 
 // Credential is what the client offered to prove who it is.
@@ -582,7 +590,7 @@ const file_estuary_validator_v1_authenticator_proto_rawDesc = "" +
 	"credential\x12\x17\n" +
 	"\acsr_der\x18\x03 \x01(\fR\x06csrDer\x12=\n" +
 	"\toperation\x18\x04 \x01(\x0e2\x1f.estuary.assertion.v1.OperationR\toperation\x12\x14\n" +
-	"\x05label\x18\x05 \x01(\tR\x05label\"\xf4\x01\n" +
+	"\x05label\x18\x05 \x01(\tR\x05label\"\xa8\x02\n" +
 	"\aChannel\x12%\n" +
 	"\x0eclient_address\x18\x01 \x01(\tR\rclientAddress\x12\x1f\n" +
 	"\vtls_version\x18\x02 \x01(\rR\n" +
@@ -591,7 +599,8 @@ const file_estuary_validator_v1_authenticator_proto_rawDesc = "" +
 	"\x13client_certificates\x18\x04 \x03(\fR\x12clientCertificates\x12F\n" +
 	"\n" +
 	"revocation\x18\x05 \x01(\x0e2&.estuary.validator.v1.RevocationStatusR\n" +
-	"revocation\"\x9e\x01\n" +
+	"revocation\x122\n" +
+	"\x15too_many_certificates\x18\x06 \x01(\bR\x13tooManyCertificates\"\x9e\x01\n" +
 	"\n" +
 	"Credential\x12=\n" +
 	"\x05basic\x18\x01 \x01(\v2%.estuary.validator.v1.BasicCredentialH\x00R\x05basic\x12I\n" +
