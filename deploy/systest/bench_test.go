@@ -297,17 +297,7 @@ func processTimes(b *testing.B, s *stack) map[string]time.Duration {
 	b.Helper()
 	times := map[string]time.Duration{}
 	for name, cmd := range s.procs {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
-		if err != nil {
-			b.Fatal(err)
-		}
-		// The name, in brackets, may hold anything; utime and stime are fields 14 and 15.
-		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-		var user, system time.Duration
-		if _, err := fmt.Sscan(fields[11]+" "+fields[12], (*int64)(&user), (*int64)(&system)); err != nil {
-			b.Fatal(err)
-		}
-		times[name] = (user + system) * tick
+		times[name] = processTime(b, cmd.Process.Pid)
 	}
 	var own syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
@@ -315,6 +305,22 @@ func processTimes(b *testing.B, s *stack) map[string]time.Duration {
 	}
 	times["clients"] = time.Duration(own.Utime.Nano() + own.Stime.Nano())
 	return times
+}
+
+// processTime returns the CPU time so far of a process.
+func processTime(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The name, in brackets, may hold anything; utime and stime are fields 14 and 15.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	var user, system time.Duration
+	if _, err := fmt.Sscan(fields[11]+" "+fields[12], (*int64)(&user), (*int64)(&system)); err != nil {
+		t.Fatal(err)
+	}
+	return (user + system) * tick
 }
 
 // accepts asks the validator's operations listener how many credentials it accepted.
