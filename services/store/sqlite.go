@@ -109,13 +109,14 @@ func private(ctx context.Context, path string, log *slog.Logger) error {
 	return nil
 }
 
-// dataSource returns the driver's URL. Double quotes never mean a string, as in PostgreSQL.
+// dataSource returns the driver's URL. Double quotes never mean a string, as in PostgreSQL; nothing is
+// written beside the database, because a container has nowhere else to write.
 func dataSource(path, mode string) string {
 	q := url.Values{
 		"mode":       {mode},
 		"_dqs":       {"0"},
 		"_defensive": {"1"},
-		"_pragma":    {"busy_timeout(5000)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)"},
+		"_pragma":    {"busy_timeout(5000)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)", "temp_store(MEMORY)"},
 	}
 	if mode == "rw" {
 		q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)")

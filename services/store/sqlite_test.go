@@ -134,7 +134,7 @@ func TestConnectionSettings(t *testing.T) {
 	db := storetest.Open(t, storetest.SQLite(t))
 	for name, run := range map[string]func(context.Context, store.Func) error{"Write": db.Write, "Read": db.Read} {
 		for setting, want := range map[string]string{
-			"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "trusted_schema": "0", "busy_timeout": "5000",
+			"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "trusted_schema": "0", "busy_timeout": "5000", "temp_store": "2",
 		} {
 			var got string
 			err := run(t.Context(), func(ctx context.Context, tx store.Tx) error {

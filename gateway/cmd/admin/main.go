@@ -50,6 +50,9 @@ func start(ctx context.Context, c *config.Admin, _ func() (*config.Admin, error)
 		return err
 	}
 	defer func() { _ = signer.Close() }()
+	if err := c.API.BearerToken.ReadHashes(); err != nil {
+		return err
+	}
 	stream := audit.NewStream(os.Stdout)
 	stream.Measure(set)
 	server, err := admin.New(admin.Config{

@@ -31,6 +31,8 @@ func main() {
 		Default: config.DefaultGateway,
 		Ops:     func(c *config.Gateway) string { return c.Ops.Listen },
 		Serve:   start,
+
+		Commands: commands(),
 	})
 }
 

@@ -1,10 +1,13 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 
@@ -33,9 +36,10 @@ type AdminBearer struct {
 
 // AdminToken lets the holder of a bearer token in.
 type AdminToken struct {
-	TokenHash   TokenHash `toml:"token_hash" doc:"SHA-256 of the token, as \"admin token new\" prints it: \"sha256:\" and 64 hexadecimal digits."`
-	Description string    `toml:"description" doc:"Who holds the token; the actor in the audit."`
-	Scopes      []Scope   `toml:"scopes" doc:"What the holder may do: \"otp:write\" makes and revokes enrolment tokens, \"otp:read\" lists them, \"certs:read\" reads the ledger, \"certs:write\" revokes certificates."`
+	TokenHash   TokenHash   `toml:"token_hash" doc:"SHA-256 of the token, as \"admin token new\" prints it: \"sha256:\" and 64 hexadecimal digits."`
+	HashFile    config.Path `toml:"token_hash_file" doc:"File with that, instead of token_hash; \"admin setup\" makes it together with a token."`
+	Description string      `toml:"description" doc:"Who holds the token; the actor in the audit."`
+	Scopes      []Scope     `toml:"scopes" doc:"What the holder may do: \"otp:write\" makes and revokes enrolment tokens, \"otp:read\" lists them, \"certs:read\" reads the ledger, \"certs:write\" revokes certificates."`
 }
 
 // Scope is something that an administrator may do.
@@ -75,6 +79,24 @@ func (h TokenHash) String() string {
 		return ""
 	}
 	return tokenHashPrefix + hex.EncodeToString(h[:])
+}
+
+// ReadHashes reads the hashes that stand in files. The error names the file.
+func (b *AdminBearer) ReadHashes() error {
+	for i := range b.Tokens {
+		t := &b.Tokens[i]
+		if t.HashFile == "" {
+			continue
+		}
+		text, err := os.ReadFile(string(t.HashFile))
+		if err != nil {
+			return fmt.Errorf("reading the hash of a bearer token: %w", err)
+		}
+		if err := t.TokenHash.UnmarshalText(bytes.TrimSpace(text)); err != nil {
+			return fmt.Errorf("reading the hash of a bearer token: %s %w", t.HashFile, err)
+		}
+	}
+	return nil
 }
 
 // Check reports an API that nobody, or not everybody meant, could use.
@@ -123,7 +145,10 @@ func (t AdminTLS) Check(r *config.Report) {
 
 // Check reports a token without hash, holder or purpose.
 func (t AdminToken) Check(r *config.Report) {
-	if t.TokenHash == (TokenHash{}) {
+	switch {
+	case t.HashFile != "" && t.TokenHash != (TokenHash{}):
+		r.Add("token_hash_file", "goes without token_hash")
+	case t.HashFile == "" && t.TokenHash == (TokenHash{}):
 		r.Add("token_hash", `is missing: "admin token new" makes a token and its hash`)
 	}
 	if t.Description == "" || len(t.Description) > 200 {

@@ -22,9 +22,10 @@ import (
 )
 
 const (
-	initUsage = "--certificate FILE --key FILE [--subject DN] [--key-type TYPE] [--passphrase FILE] [--validity 3650d] [--path-length N] [--request FILE]"
-	nextUsage = "--config FILE --certificate FILE --key FILE --announce FILE [--key-type TYPE] [--passphrase FILE] [--validity 3650d]"
-	fileUsage = "--certificate FILE --key FILE [--passphrase FILE] [--chain FILE] CERTIFICATES.pem"
+	initUsage  = "--certificate FILE --key FILE [--subject DN] [--key-type TYPE] [--passphrase FILE] [--validity 3650d] [--path-length N] [--request FILE]"
+	nextUsage  = "--config FILE --certificate FILE --key FILE --announce FILE [--key-type TYPE] [--passphrase FILE] [--validity 3650d]"
+	setupUsage = "--config FILE [--subject DN]"
+	fileUsage  = "--certificate FILE --key FILE [--passphrase FILE] [--chain FILE] CERTIFICATES.pem"
 )
 
 func commands() []command.Command {
@@ -32,6 +33,8 @@ func commands() []command.Command {
 		{Words: "ca init", Usage: initUsage, Run: caInit},
 		{Words: "ca import", Usage: fileUsage, Run: caImport},
 		{Words: "ca next", Usage: nextUsage, Run: caNext},
+		{Words: "setup", Usage: setupUsage, Run: setup},
+		{Words: "mesh setup", Usage: "FOLDER NAME...", Run: meshSetup},
 		{Words: "mesh init", Usage: "FOLDER NAME...", Run: meshInit},
 		{Words: "mesh issue", Usage: "FOLDER NAME", Run: meshIssue},
 		{Words: "key new", Usage: "FILE", Run: keyNew},

@@ -80,6 +80,51 @@ func Init(ctx context.Context, o Options, names []string) error {
 	return newfile.Write(files...)
 }
 
+// Setup makes what is missing: the authority, and for each name, in a folder of that name, its
+// certificate and key beside the authority's certificate. It returns the names for which it did.
+func Setup(ctx context.Context, o Options, names []string) (made []string, err error) {
+	missing, err := newfile.Missing(filepath.Join(o.Dir, KeyFile), filepath.Join(o.Dir, CertificateFile))
+	if err != nil {
+		return nil, err
+	}
+	if missing {
+		if err := Init(ctx, o, nil); err != nil {
+			return nil, err
+		}
+	}
+	a, err := o.open()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		own := o
+		own.Dir = filepath.Join(o.Dir, name)
+		missing, err := newfile.Missing(filepath.Join(own.Dir, name+".key"), filepath.Join(own.Dir, name+".crt"), filepath.Join(own.Dir, CertificateFile))
+		if err != nil {
+			return made, err
+		}
+		if !missing {
+			continue
+		}
+		files, err := own.leaf(ctx, a, name)
+		if err != nil {
+			return made, err
+		}
+		if err := os.MkdirAll(own.Dir, 0o700); err != nil {
+			return made, fmt.Errorf("making folder: %w", err)
+		}
+		files = append(files, newfile.File{
+			Path: filepath.Join(own.Dir, CertificateFile), Mode: newfile.Open,
+			Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw}),
+		})
+		if err := newfile.Write(files...); err != nil {
+			return made, err
+		}
+		made = append(made, name)
+	}
+	return made, nil
+}
+
 // Issue makes a certificate and a new key for one name under the authority that Init made.
 // It replaces those that are there: a running service takes up the new pair by itself, and
 // keeps the old one as long as certificate and key on the disk do not match.

@@ -27,6 +27,7 @@ import (
 func commands() []command.Command {
 	return append([]command.Command{
 		{Words: "key init", Usage: "--dir FOLDER", Run: keyInit},
+		{Words: "setup", Usage: "--config FILE --public FILE", Run: setup},
 		{Words: "check", Usage: "--config FILE [--account NAME]", Run: check},
 		{Words: "keytab list", Usage: "(--config FILE | KEYTAB)", Run: keytabList},
 	}, auditcmd.Commands(openAudit)...)
