@@ -2,6 +2,7 @@
 # The first stage is the same in all four files, so that it runs once.
 ARG BUILD_IMAGE=golang:1.26-bookworm
 FROM ${BUILD_IMAGE} AS build
+LABEL estuary.stage=build
 WORKDIR /src
 COPY . .
 RUN scripts/build /out && scripts/image-folders /out/folders
