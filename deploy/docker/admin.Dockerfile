@@ -15,6 +15,6 @@ USER 65532:65532
 LABEL org.opencontainers.image.title="Estuary admin" \
       org.opencontainers.image.description="The admin of Estuary: it serves the API of operators" \
       org.opencontainers.image.licenses="Apache-2.0"
-HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=3 CMD ["/admin", "health", "--config", "/etc/estuary/admin.toml"]
+HEALTHCHECK --interval=2s --timeout=2s --start-period=30s --retries=3 CMD ["/admin", "health", "--config", "/etc/estuary/admin.toml"]
 ENTRYPOINT ["/admin"]
 CMD ["--config", "/etc/estuary/admin.toml"]

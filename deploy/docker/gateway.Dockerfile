@@ -15,6 +15,6 @@ USER 65532:65532
 LABEL org.opencontainers.image.title="Estuary gateway" \
       org.opencontainers.image.description="The gateway of Estuary: it terminates TLS and speaks EST (RFC 7030)" \
       org.opencontainers.image.licenses="Apache-2.0"
-HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=3 CMD ["/gateway", "health", "--config", "/etc/estuary/gateway.toml"]
+HEALTHCHECK --interval=2s --timeout=2s --start-period=30s --retries=3 CMD ["/gateway", "health", "--config", "/etc/estuary/gateway.toml"]
 ENTRYPOINT ["/gateway"]
 CMD ["--config", "/etc/estuary/gateway.toml"]

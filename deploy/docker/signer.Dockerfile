@@ -15,6 +15,6 @@ USER 65532:65532
 LABEL org.opencontainers.image.title="Estuary signer" \
       org.opencontainers.image.description="The signer of Estuary: it holds the CA key and issues certificates" \
       org.opencontainers.image.licenses="Apache-2.0"
-HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=3 CMD ["/signer", "health", "--config", "/etc/estuary/signer.toml"]
+HEALTHCHECK --interval=2s --timeout=2s --start-period=30s --retries=3 CMD ["/signer", "health", "--config", "/etc/estuary/signer.toml"]
 ENTRYPOINT ["/signer"]
 CMD ["--config", "/etc/estuary/signer.toml"]

@@ -15,6 +15,6 @@ USER 65532:65532
 LABEL org.opencontainers.image.title="Estuary validator" \
       org.opencontainers.image.description="The validator of Estuary: it checks credentials and says who asks" \
       org.opencontainers.image.licenses="Apache-2.0"
-HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=3 CMD ["/validator", "health", "--config", "/etc/estuary/validator.toml"]
+HEALTHCHECK --interval=2s --timeout=2s --start-period=30s --retries=3 CMD ["/validator", "health", "--config", "/etc/estuary/validator.toml"]
 ENTRYPOINT ["/validator"]
 CMD ["--config", "/etc/estuary/validator.toml"]
