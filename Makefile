@@ -10,6 +10,18 @@ help: ## list the targets
 run: ## build, make a development CA, start everything, enrol a first certificate, keep serving
 	@scripts/run
 
+.PHONY: compose-up
+compose-up: ## the same in containers: build images, start compose.yaml, enrol a first certificate
+	@scripts/compose up
+
+.PHONY: compose-down
+compose-down: ## remove what it made, with its keys and certificates
+	@scripts/compose down
+
+.PHONY: sbom
+sbom: ## write a bill of materials (CycloneDX) for each of its images into bin/
+	@scripts/sbom
+
 .PHONY: test
 test: ## install what tests need and run all of them
 	@scripts/test

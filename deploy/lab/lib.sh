@@ -7,6 +7,10 @@
 # and has the functions install, create (its state in $data), start (writes $pid_file and,
 # by settings, $env_file; an error when it does not come up, to be tried with other ports)
 # and may have refresh and clean (see below).
+#
+# A server listens on 127.0.0.1. In a container it may listen where others reach it as well:
+# $ESTUARY_LAB_LISTEN (0.0.0.0, so that 127.0.0.1 is part of it), and $ESTUARY_LAB_NAME is a
+# further name in its certificate.
 
 lab=${ESTUARY_LAB:-/tmp/estuary-lab-$(id -u)}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,6 +21,8 @@ data=$home/data
 log=$home/server.log
 env_file=$home/env
 pid_file=$home/pid
+# shellcheck disable=SC2034 # for the scripts that source this
+listen=${ESTUARY_LAB_LISTEN:-127.0.0.1}
 
 say() { printf '%s: %s\n' "$name" "$*" >&2; }
 die() {
@@ -140,11 +146,11 @@ certificate() {
 
 # server_certificate DIR: DIR/server.crt and .key for localhost.
 server_certificate() {
-	certificate "$1" server /CN=localhost <<-'END'
+	certificate "$1" server /CN=localhost <<-END
 		basicConstraints = critical,CA:FALSE
 		keyUsage = critical,digitalSignature,keyEncipherment
 		extendedKeyUsage = serverAuth
-		subjectAltName = DNS:localhost,IP:127.0.0.1
+		subjectAltName = DNS:localhost,IP:127.0.0.1${ESTUARY_LAB_NAME:+,DNS:$ESTUARY_LAB_NAME}
 	END
 }
 

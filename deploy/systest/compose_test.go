@@ -30,7 +30,7 @@ type compose struct {
 func newCompose(t *testing.T, profile string) *compose {
 	t.Helper()
 	c := &compose{t: t, env: append(os.Environ(), "COMPOSE_PROJECT_NAME=estuary-test", "PROFILE="+profile)}
-	for _, name := range []string{"EST_PORT", "EST_PORT_2", "ADMIN_PORT", "PUBLISH_PORT"} {
+	for _, name := range []string{"EST_PORT", "EST_PORT_2", "ADMIN_PORT", "PUBLISH_PORT", "KDC_PORT"} {
 		_, port, err := net.SplitHostPort(listenAddress(t))
 		if err != nil {
 			t.Fatal(err)
@@ -66,7 +66,26 @@ func (c *compose) docker(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-func (c *compose) container(service string) string { return "estuary-test_" + service + "_1" }
+// container returns the name of a container: the two generations of compose join it differently.
+func (c *compose) container(service string) string {
+	c.t.Helper()
+	if name := c.docker("ps", "-a", "--format", "{{.Names}}", "--filter", "label=com.docker.compose.project=estuary-test",
+		"--filter", "label=com.docker.compose.service="+service); name != "" {
+		return name
+	}
+	c.t.Fatalf("%s has no container", service)
+	return ""
+}
+
+// port returns the address of a port of this machine, by its variable.
+func (c *compose) port(name string) string {
+	for _, v := range c.env {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return "localhost:" + value
+		}
+	}
+	return ""
+}
 
 // pid returns the process of a container.
 func (c *compose) pid(service string) int {
@@ -82,14 +101,6 @@ func (c *compose) pid(service string) int {
 func (c *compose) address(service, network string) string {
 	c.t.Helper()
 	return c.docker("inspect", "-f", fmt.Sprintf(`{{(index .NetworkSettings.Networks "estuary-test_%s").IPAddress}}`, network), c.container(service))
-}
-
-// healthy waits until a container is.
-func (c *compose) healthy(service string) {
-	c.t.Helper()
-	within(c.t, time.Minute, func() string { return service + " is not healthy" }, func() bool {
-		return c.docker("inspect", "-f", "{{.State.Health.Status}}", c.container(service)) == "healthy"
-	})
 }
 
 // file returns the content of a file in a container.
@@ -108,14 +119,75 @@ func (c *compose) file(service, path string) []byte {
 // what they may do, how large its images are; each container is killed once under load; and
 // nothing is left of it.
 func TestCompose(t *testing.T) {
-	if os.Getenv("ESTUARY_COMPOSE") == "" {
-		t.Skip("scripts/test runs it by itself, behind everything else: ESTUARY_COMPOSE is not set")
-	}
+	needCompose(t)
 	c := newCompose(t, "postgres")
 	c.images()
 	c.hardened()
 	c.networks()
 	c.killed()
+	c.gone()
+}
+
+// TestComposeLab: a user of the profile's directory enrols with a one-time password, one of the
+// RADIUS server likewise, and one with a ticket of the KDC.
+func TestComposeLab(t *testing.T) {
+	needCompose(t)
+	c := newCompose(t, "lab")
+	dir := t.TempDir()
+	for name, from := range map[string]string{"gateway.crt": "gateway:/var/lib/estuary/own/tls.crt", "krb5.conf": "lab:/var/lib/estuary/directory/krb5.conf"} {
+		service, path, _ := strings.Cut(from, ":")
+		if err := os.WriteFile(filepath.Join(dir, name), c.file(service, path), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	enrol := func(user, authentication string) string {
+		cmd := exec.Command("bash", "-euo", "pipefail", "-c", `
+			openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key -subj "/CN=$1" -outform DER 2>/dev/null | openssl base64 >request
+			curl -sS --fail-with-body --cacert gateway.crt $2 -H 'Content-Type: application/pkcs10' --data-binary @request "https://$3/.well-known/est/user/simpleenroll" >answer ||
+				{ cat answer; exit 0; }
+			openssl base64 -d -in answer | openssl pkcs7 -inform DER -print_certs | openssl x509 -noout -subject`, "enrol", user, authentication, c.port("EST_PORT"))
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "KRB5_CONFIG="+filepath.Join(dir, "krb5.conf"), "KRB5CCNAME=FILE:"+filepath.Join(dir, "tickets"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", user, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	code := c.docker("exec", c.container("lab"), "code", "totp1")
+	for _, one := range []struct{ user, authentication, want string }{
+		{"totp1", "-u totp1:Secret.123" + code, "subject=CN = totp1"},
+		{"totp1", "-u totp1:Secret.123" + code, "one-time code is good once"},
+		{"totp1", "-u totp1:Secret.123", "401"},
+		{"load1", "-u load1:Secret.123000001", "subject=CN = load1"},
+		{"load1", "-u load1:Secret.124000001", "401"},
+	} {
+		if got := enrol(one.user, one.authentication); !strings.Contains(got, one.want) {
+			t.Errorf("%s, %s: %q, not %q", one.user, one.authentication, got, one.want)
+		}
+	}
+	kinit := exec.Command("kinit", "hanna")
+	kinit.Env, kinit.Stdin = append(os.Environ(), "KRB5_CONFIG="+filepath.Join(dir, "krb5.conf"), "KRB5CCNAME=FILE:"+filepath.Join(dir, "tickets")), strings.NewReader("Secret.123\n")
+	if out, err := kinit.CombinedOutput(); err != nil {
+		t.Fatalf("kinit: %v\n%s", err, out)
+	}
+	if got := enrol("hanna", "--negotiate -u :"); got != "subject=CN = hanna" {
+		t.Errorf("hanna's ticket: %q", got)
+	}
+	c.gone()
+}
+
+// needCompose: these run by themselves, for their images take minutes to build.
+func needCompose(t *testing.T) {
+	t.Helper()
+	if os.Getenv("ESTUARY_COMPOSE") == "" {
+		t.Skip("ESTUARY_COMPOSE is not set: scripts/test runs this one behind the others")
+	}
+}
+
+// gone: nothing is left of a stack that was taken down.
+func (c *compose) gone() {
+	c.t.Helper()
 	c.run("down")
 	for _, what := range []string{"container", "volume", "network"} {
 		args := []string{what, "ls", "-q", "--filter", "name=estuary-test"}
@@ -123,11 +195,13 @@ func TestCompose(t *testing.T) {
 			args = append(args, "-a")
 		}
 		if left := c.docker(args...); left != "" {
-			t.Errorf("a %s is left: %s", what, left)
+			c.t.Errorf("a %s is left: %s", what, left)
 		}
 	}
-	if left := c.docker("image", "ls", "-q", "--filter", "reference=estuary/*"); left != "" {
-		t.Errorf("images are left: %s", left)
+	for _, filter := range []string{"reference=estuary/*", "reference=estuary-*", "label=estuary.stage"} {
+		if left := c.docker("image", "ls", "-q", "--filter", filter); left != "" {
+			c.t.Errorf("images are left: %s", left)
+		}
 	}
 }
 
@@ -223,19 +297,12 @@ func (c *compose) killed() {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(c.file("gateway", "/var/lib/estuary/own/tls.crt"))
 	roots.AppendCertsFromPEM(c.file("admin", "/var/lib/estuary/own/tls.crt"))
-	port := func(name string) string {
-		for _, v := range c.env {
-			if value, ok := strings.CutPrefix(v, name+"="); ok {
-				return "localhost:" + value
-			}
-		}
-		return ""
-	}
 	l := (&cluster{
 		t: t, bearer: "Bearer " + strings.TrimSpace(string(c.file("admin", "/var/lib/estuary/own/token"))),
 		nodes: []*node{
-			{service: "gateway", name: "gateway-1", address: port("EST_PORT")}, {service: "gateway", name: "gateway-2", address: port("EST_PORT_2")},
-			{service: "admin", name: "admin-1", address: port("ADMIN_PORT")},
+			{service: "gateway", name: "gateway-1", address: c.port("EST_PORT")},
+			{service: "gateway", name: "gateway-2", address: c.port("EST_PORT_2")},
+			{service: "admin", name: "admin-1", address: c.port("ADMIN_PORT")},
 		},
 		client: &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: 64}},
 	}).startLoad(loadConfig{clients: 8, every: 100 * time.Millisecond, avoid: 3 * time.Second, patient: true})

@@ -104,7 +104,7 @@ func hostile(t *testing.T, c *cluster, owner applicant, own *certpathtest.Holder
 			}
 			defer func() { _ = conn.Close() }()
 			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-			fmt.Fprintf(conn, "POST /.well-known/est/simplereenroll HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/pkcs10\r\nContent-Length: %d\r\n\r\n%s", len(e.body), e.body)
+			_, _ = fmt.Fprintf(conn, "POST /.well-known/est/simplereenroll HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/pkcs10\r\nContent-Length: %d\r\n\r\n%s", len(e.body), e.body)
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			return err == nil && resp.StatusCode == http.StatusOK
 		}
@@ -381,16 +381,16 @@ func (c *cluster) oversized(t *testing.T, gateway, name, body string) int {
 	go func() { // ends with the connection
 		switch body {
 		case "":
-			fmt.Fprintf(conn, "%sX: %s\r\n\r\n", head, strings.Repeat("a", 100<<10))
+			_, _ = fmt.Fprintf(conn, "%sX: %s\r\n\r\n", head, strings.Repeat("a", 100<<10))
 		case "chunked":
-			fmt.Fprintf(conn, "%sTransfer-Encoding: chunked\r\n\r\n", head)
+			_, _ = fmt.Fprintf(conn, "%sTransfer-Encoding: chunked\r\n\r\n", head)
 			for {
 				if _, err := fmt.Fprintf(conn, "1000\r\n%s\r\n", strings.Repeat("A", 0x1000)); err != nil {
 					return
 				}
 			}
 		default:
-			fmt.Fprintf(conn, "%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
+			_, _ = fmt.Fprintf(conn, "%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
 		}
 	}()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
