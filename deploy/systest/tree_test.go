@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -102,23 +103,42 @@ func sumsOf(t *testing.T, dir string) map[string][32]byte {
 	return sums
 }
 
-// TestShippedConfiguration: the files that users start from load through the real loader.
+// TestShippedConfiguration: the files that users start from load through the real loader. Every
+// file below deploy/config is one of a service, NAME.toml, or of a second one, NAME-2.toml.
 func TestShippedConfiguration(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(root, "deploy/config/*/*.toml"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files for particular places: %v", err)
-	}
-	for _, name := range services {
-		files = append(files, filepath.Join(root, "deploy/config", name+".toml"))
-	}
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".toml")
-		if name == "admin" {
+	dir := filepath.Join(root, "deploy/config")
+	checked := map[string]bool{}
+	err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, toml := strings.CutSuffix(filepath.Base(file), ".toml")
+		name = strings.TrimSuffix(name, "-2")
+		if !toml || !slices.Contains(services, name) {
+			t.Errorf("%s belongs to no service", file)
+			return nil
+		}
+		relative, err := filepath.Rel(dir, file)
+		if err != nil {
+			return err
+		}
+		checked[relative] = true
+		if relative == "admin.toml" {
 			file = withToken(t, file)
 		}
-		out, err := exec.CommandContext(t.Context(), filepath.Join(bin, name), "--check-config", "--config", file).CombinedOutput()
-		if err != nil {
+		if out, err := exec.CommandContext(t.Context(), filepath.Join(bin, name), "--check-config", "--config", file).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", file, err, out)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range services {
+		for _, file := range []string{name + ".toml", filepath.Join("compose", name+".toml"), filepath.Join("compose-postgres", name+".toml")} {
+			if !checked[file] {
+				t.Errorf("%s is not there", file)
+			}
 		}
 	}
 }

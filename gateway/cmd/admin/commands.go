@@ -28,7 +28,7 @@ const setupUsage = "--config FILE --token FILE HOST..."
 
 // setup makes what the configuration names and is not there: a self-signed TLS certificate for the
 // hosts, and a bearer token, of which the file --token gets the token and the first
-// token_hash_file the hash.
+// token_hash_file the hash. The token may be taken away: the hash is what the admin reads.
 func setup(_ context.Context, args []string, out io.Writer) error {
 	flags := command.Flags()
 	path, file := flags.String("config", "", ""), flags.String("token", "", "")
@@ -39,6 +39,10 @@ func setup(_ context.Context, args []string, out io.Writer) error {
 	if err := common.Load(*path, c); err != nil {
 		return err
 	}
+	i := slices.IndexFunc(c.API.BearerToken.Tokens, func(t config.AdminToken) bool { return t.HashFile != "" })
+	if i < 0 {
+		return run.Usagef("the configuration names no token_hash_file")
+	}
 	made, err := selfsigned.Make(string(c.API.TLS.Certificate), string(c.API.TLS.Key), flags.Args(), time.Now())
 	if err == nil && made {
 		_, err = fmt.Fprintf(out, "made the certificate %s for %v\n", c.API.TLS.Certificate, flags.Args())
@@ -46,13 +50,11 @@ func setup(_ context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(c.API.BearerToken.Tokens, func(t config.AdminToken) bool { return t.HashFile != "" })
-	if i < 0 {
-		return run.Usagef("the configuration names no token_hash_file")
-	}
 	hashFile := string(c.API.BearerToken.Tokens[i].HashFile)
-	missing, err := newfile.Missing(*file, hashFile)
-	if err != nil || !missing {
+	if missing, err := newfile.Missing(hashFile); err != nil || !missing {
+		return err
+	}
+	if _, err := newfile.Missing(*file, hashFile); err != nil {
 		return err
 	}
 	token, hash := admin.NewBearerToken()

@@ -131,6 +131,7 @@ func TestAdminRules(t *testing.T) {
 		"hash in base64":     {hashA, "sha256:CgAAAA==", "10: admin.bearer_token.tokens[0].token_hash: has to be \"sha256:\""},
 		"hash alone":         {hashA, hashA[7:], "10: admin.bearer_token.tokens[0].token_hash: has to be \"sha256:\""},
 		"no hash":            {`token_hash = "` + hashA + `", `, "", "10: admin.bearer_token.tokens[0].token_hash: is missing"},
+		"hash and its file":  {`token_hash = "` + hashA, `token_hash_file = "token.hash", token_hash = "` + hashA, "10: admin.bearer_token.tokens[0].token_hash_file: goes without token_hash"},
 		"hash twice":         {hashB, hashA, "9: admin.bearer_token.tokens: has the token hash " + hashA + " twice"},
 		"no description":     {`description = "ci", `, "", "10: admin.bearer_token.tokens[0].description: has to be"},
 		"description twice":  {`"auditor"`, `"ci"`, "9: admin.bearer_token.tokens: has the description \"ci\""},

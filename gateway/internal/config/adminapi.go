@@ -81,20 +81,33 @@ func (h TokenHash) String() string {
 	return tokenHashPrefix + hex.EncodeToString(h[:])
 }
 
-// ReadHashes reads the hashes that stand in files. The error names the file.
+// ReadHashes reads the hashes that stand in files; the error names the file. A hash that two
+// tokens have is refused: the audit could not tell their holders apart.
 func (b *AdminBearer) ReadHashes() error {
+	holders := map[TokenHash]string{}
 	for i := range b.Tokens {
 		t := &b.Tokens[i]
-		if t.HashFile == "" {
-			continue
-		}
-		text, err := os.ReadFile(string(t.HashFile))
-		if err != nil {
+		if err := t.readHash(); err != nil {
 			return fmt.Errorf("reading the hash of a bearer token: %w", err)
 		}
-		if err := t.TokenHash.UnmarshalText(bytes.TrimSpace(text)); err != nil {
-			return fmt.Errorf("reading the hash of a bearer token: %s %w", t.HashFile, err)
+		if other, ok := holders[t.TokenHash]; ok {
+			return fmt.Errorf("the bearer tokens of %q and %q have the same hash", other, t.Description)
 		}
+		holders[t.TokenHash] = t.Description
+	}
+	return nil
+}
+
+func (t *AdminToken) readHash() error {
+	if t.HashFile == "" {
+		return nil
+	}
+	text, err := os.ReadFile(string(t.HashFile))
+	if err != nil {
+		return err
+	}
+	if err := t.TokenHash.UnmarshalText(bytes.TrimSpace(text)); err != nil {
+		return fmt.Errorf("%s %w", t.HashFile, err)
 	}
 	return nil
 }

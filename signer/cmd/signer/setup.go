@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/estuary-pki/estuary/services/command"
@@ -52,7 +53,7 @@ func setup(ctx context.Context, args []string, out io.Writer) error {
 // they are not there, certificate and key in a folder of its own, beside the authority's
 // certificate: each can be given to one service.
 func meshSetup(ctx context.Context, args []string, out io.Writer) error {
-	if len(args) < 2 || args[0][0] == '-' {
+	if len(args) < 2 || strings.HasPrefix(args[0], "-") {
 		return run.Usagef("usage: signer mesh setup FOLDER NAME...")
 	}
 	made, err := meshca.Setup(ctx, meshca.Options{Dir: args[0], Now: time.Now()}, args[1:])

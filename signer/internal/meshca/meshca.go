@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/estuary-pki/estuary/services/newfile"
@@ -82,12 +83,22 @@ func Init(ctx context.Context, o Options, names []string) error {
 
 // Setup makes what is missing: the authority, and for each name, in a folder of that name, its
 // certificate and key beside the authority's certificate. It returns the names for which it did.
+// A missing authority is not made where certificates of it are there: they would not belong to it.
+// Its key may be kept elsewhere as long as nothing has to be made.
 func Setup(ctx context.Context, o Options, names []string) (made []string, err error) {
+	if o.complete(names) {
+		return nil, nil
+	}
 	missing, err := newfile.Missing(filepath.Join(o.Dir, KeyFile), filepath.Join(o.Dir, CertificateFile))
 	if err != nil {
 		return nil, err
 	}
 	if missing {
+		for _, name := range names {
+			if _, err := newfile.Missing(filepath.Join(o.Dir, KeyFile), filepath.Join(o.Dir, name, CertificateFile)); err != nil {
+				return nil, err
+			}
+		}
 		if err := Init(ctx, o, nil); err != nil {
 			return nil, err
 		}
@@ -99,7 +110,7 @@ func Setup(ctx context.Context, o Options, names []string) (made []string, err e
 	for _, name := range names {
 		own := o
 		own.Dir = filepath.Join(o.Dir, name)
-		missing, err := newfile.Missing(filepath.Join(own.Dir, name+".key"), filepath.Join(own.Dir, name+".crt"), filepath.Join(own.Dir, CertificateFile))
+		missing, err := newfile.Missing(own.files(name)...)
 		if err != nil {
 			return made, err
 		}
@@ -123,6 +134,25 @@ func Setup(ctx context.Context, o Options, names []string) (made []string, err e
 		made = append(made, name)
 	}
 	return made, nil
+}
+
+// files are what a service has in its folder.
+func (o Options) files(name string) []string {
+	return []string{filepath.Join(o.Dir, name+".key"), filepath.Join(o.Dir, name+".crt"), filepath.Join(o.Dir, CertificateFile)}
+}
+
+// complete tells whether the authority's certificate and everything of the names is there.
+func (o Options) complete(names []string) bool {
+	wanted := []string{filepath.Join(o.Dir, CertificateFile)}
+	for _, name := range names {
+		own := o
+		own.Dir = filepath.Join(o.Dir, name)
+		wanted = append(wanted, own.files(name)...)
+	}
+	return !slices.ContainsFunc(wanted, func(path string) bool {
+		_, err := os.Lstat(path)
+		return err != nil
+	})
 }
 
 // Issue makes a certificate and a new key for one name under the authority that Init made.
