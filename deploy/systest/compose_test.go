@@ -27,9 +27,9 @@ type compose struct {
 }
 
 // newCompose starts a stack of its own on free ports; it is taken down at the end of the test.
-func newCompose(t *testing.T, profile string) *compose {
+func newCompose(t *testing.T, profile string, env ...string) *compose {
 	t.Helper()
-	c := &compose{t: t, env: append(os.Environ(), "COMPOSE_PROJECT_NAME=estuary-test", "PROFILE="+profile)}
+	c := &compose{t: t, env: append(append(os.Environ(), env...), "COMPOSE_PROJECT_NAME=estuary-test", "PROFILE="+profile)}
 	for _, name := range []string{"EST_PORT", "EST_PORT_2", "ADMIN_PORT", "PUBLISH_PORT", "KDC_PORT"} {
 		_, port, err := net.SplitHostPort(listenAddress(t))
 		if err != nil {
@@ -115,24 +115,11 @@ func (c *compose) file(service, path string) []byte {
 	return text
 }
 
-// TestCompose: the stack of compose.yaml with its profile postgres. What its containers may reach,
-// what they may do, how large its images are; each container is killed once under load; and
-// nothing is left of it.
-func TestCompose(t *testing.T) {
-	needCompose(t)
-	c := newCompose(t, "postgres")
-	c.images()
-	c.hardened()
-	c.networks()
-	c.killed()
-	c.gone()
-}
-
 // TestComposeLab: a user of the profile's directory enrols with a one-time password, one of the
 // RADIUS server likewise, and one with a ticket of the KDC.
 func TestComposeLab(t *testing.T) {
 	needCompose(t)
-	c := newCompose(t, "lab")
+	c := newCompose(t, "lab", "KEEP_IMAGES=1") // TestCompose is next
 	dir := t.TempDir()
 	for name, from := range map[string]string{"gateway.crt": "gateway:/var/lib/estuary/own/tls.crt", "krb5.conf": "lab:/var/lib/estuary/directory/krb5.conf"} {
 		service, path, _ := strings.Cut(from, ":")
@@ -177,6 +164,20 @@ func TestComposeLab(t *testing.T) {
 	c.gone()
 }
 
+// TestCompose: the stack of compose.yaml with its profile postgres. What its containers may reach,
+// what they may do, how large its images are; each container is killed once under load; and
+// nothing is left of it.
+func TestCompose(t *testing.T) {
+	needCompose(t)
+	c := newCompose(t, "postgres")
+	c.images()
+	c.hardened()
+	c.networks()
+	c.killed()
+	c.gone()
+	c.noImages()
+}
+
 // needCompose: these run by themselves, for their images take minutes to build.
 func needCompose(t *testing.T) {
 	t.Helper()
@@ -198,6 +199,10 @@ func (c *compose) gone() {
 			c.t.Errorf("a %s is left: %s", what, left)
 		}
 	}
+}
+
+func (c *compose) noImages() {
+	c.t.Helper()
 	for _, filter := range []string{"reference=estuary/*", "reference=estuary-*", "label=estuary.stage"} {
 		if left := c.docker("image", "ls", "-q", "--filter", filter); left != "" {
 			c.t.Errorf("images are left: %s", left)
