@@ -97,7 +97,7 @@ func brokenServer(err error) bool {
 // to be asked of the errors of statements alone.
 func brokenLine(err error) bool {
 	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, net.ErrClosed) ||
+	return errors.As(err, &network) || errors.Is(err, net.ErrClosed) || errors.Is(err, pgconn.ErrConnClosed) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
