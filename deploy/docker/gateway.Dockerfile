@@ -12,7 +12,8 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build --chown=65532:65532 /out/folders /var/lib/estuary
 COPY --from=build /out/gateway /gateway
 USER 65532:65532
-LABEL org.opencontainers.image.title="Estuary gateway" \
+LABEL estuary.stage=image \
+      org.opencontainers.image.title="Estuary gateway" \
       org.opencontainers.image.description="The gateway of Estuary: it terminates TLS and speaks EST (RFC 7030)" \
       org.opencontainers.image.licenses="Apache-2.0"
 HEALTHCHECK --interval=2s --timeout=2s --start-period=30s --retries=3 CMD ["/gateway", "health", "--config", "/etc/estuary/gateway.toml"]

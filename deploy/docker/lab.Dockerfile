@@ -8,4 +8,5 @@ RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq 
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 COPY deploy/lab /lab
 COPY deploy/docker/lab /usr/local/bin
+LABEL estuary.stage=image
 ENTRYPOINT ["/usr/local/bin/entrypoint"]

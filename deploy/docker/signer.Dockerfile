@@ -12,7 +12,8 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build --chown=65532:65532 /out/folders /var/lib/estuary
 COPY --from=build /out/signer /signer
 USER 65532:65532
-LABEL org.opencontainers.image.title="Estuary signer" \
+LABEL estuary.stage=image \
+      org.opencontainers.image.title="Estuary signer" \
       org.opencontainers.image.description="The signer of Estuary: it holds the CA key and issues certificates" \
       org.opencontainers.image.licenses="Apache-2.0"
 HEALTHCHECK --interval=2s --timeout=2s --start-period=30s --retries=3 CMD ["/signer", "health", "--config", "/etc/estuary/signer.toml"]

@@ -12,7 +12,8 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build --chown=65532:65532 /out/folders /var/lib/estuary
 COPY --from=build /out/validator /validator
 USER 65532:65532
-LABEL org.opencontainers.image.title="Estuary validator" \
+LABEL estuary.stage=image \
+      org.opencontainers.image.title="Estuary validator" \
       org.opencontainers.image.description="The validator of Estuary: it checks credentials and says who asks" \
       org.opencontainers.image.licenses="Apache-2.0"
 HEALTHCHECK --interval=2s --timeout=2s --start-period=30s --retries=3 CMD ["/validator", "health", "--config", "/etc/estuary/validator.toml"]

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,7 +38,7 @@ func newCompose(t *testing.T, profile string, env ...string) *compose {
 		}
 		c.env = append(c.env, name+"="+port)
 	}
-	t.Cleanup(func() { c.run("down") })
+	t.Cleanup(func() { c.down() })
 	if out := c.run("up"); !strings.Contains(out, "has a certificate:") || !strings.Contains(out, "Issuer: CN = Estuary CA") {
 		t.Errorf("compose up shows no certificate:\n%s", out)
 	}
@@ -186,10 +187,21 @@ func needCompose(t *testing.T) {
 	}
 }
 
+// down takes the stack down; when the test has failed, it first tells what the services say.
+func (c *compose) down() {
+	c.t.Helper()
+	if c.t.Failed() {
+		out, _ := exec.Command("bash", "-c", "for c in $(docker ps -aq --filter label=com.docker.compose.project=estuary-test); do "+
+			"docker logs $c 2>&1 | grep -E 'ERROR|INTERNAL' | tail -n 20; done").Output()
+		c.t.Logf("%s", out)
+	}
+	c.run("down")
+}
+
 // gone: nothing is left of a stack that was taken down.
 func (c *compose) gone() {
 	c.t.Helper()
-	c.run("down")
+	c.down()
 	for _, what := range []string{"container", "volume", "network"} {
 		args := []string{what, "ls", "-q", "--filter", "name=estuary-test"}
 		if what == "container" {
@@ -346,7 +358,7 @@ func (c *compose) rows(t *testing.T, l *load) map[string]int {
 	rows, page := map[string]int{}, ""
 	for {
 		req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet,
-			"https://"+l.c.addresses("admin")[0]+"/admin/certs?limit=100&status=valid&page="+page, nil)
+			"https://"+l.c.addresses("admin")[0]+"/admin/certs?limit=100&status=valid"+page, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -362,13 +374,14 @@ func (c *compose) rows(t *testing.T, l *load) map[string]int {
 			Next         string
 		}
 		if err != nil || resp.StatusCode != http.StatusOK || json.Unmarshal(text, &list) != nil {
-			t.Fatalf("listing certificates: %s, %v", resp.Status, err)
+			t.Fatalf("listing certificates: %s %s, %v", resp.Status, text, err)
 		}
 		for _, one := range list.Certificates {
 			rows[one.Principal]++
 		}
-		if page = list.Next; page == "" {
+		if list.Next == "" {
 			return rows
 		}
+		page = "&page=" + url.QueryEscape(list.Next)
 	}
 }
