@@ -140,6 +140,59 @@ func TestIdleFlood(t *testing.T) {
 	_ = conn.Close()
 }
 
+// Connections that do nothing keep nobody out, whose addresses they come from: the oldest goes.
+// One that has sent something stays.
+func TestSilentFlood(t *testing.T) {
+	f := start(t, accept.Limits{Connections: 20, PerAddress: 20, Read: time.Minute, Request: time.Second, Idle: time.Minute})
+	half := tcp(t, f)
+	if _, err := half.Write([]byte{22, 3, 1, 0}); err != nil {
+		t.Fatal(err)
+	}
+	early, err := f.dial(&tls.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := f.metrics.GetOrCreateGauge("estuary_gateway_connections", nil)
+	var oldest net.Conn
+	for i := range 300 {
+		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, 1, byte(i))}}).Dial("tcp", f.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if oldest == nil {
+			oldest = conn
+		}
+		if n := open.Get(); n > 20 {
+			t.Fatalf("%v connections are open", n)
+		}
+	}
+	for end := time.Now().Add(5 * time.Second); open.Get() < 20; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%v connections are open", open.Get())
+		}
+	}
+	late, err := f.dial(&tls.Config{})
+	if err != nil {
+		t.Fatalf("behind the flood: %v", err)
+	}
+	for _, conn := range []*tls.Conn{early, late} {
+		if response := get(t, conn); response.StatusCode != http.StatusOK {
+			t.Errorf("%s", response.Status)
+		}
+		_ = conn.Close()
+	}
+	if !closedWithin(t, oldest, 5*time.Second) {
+		t.Error("the oldest one that is silent is still open")
+	}
+	if closedWithin(t, half, 200*time.Millisecond) {
+		t.Error("one that has sent something was closed")
+	}
+	if n := f.metrics.GetOrCreateCounter("estuary_gateway_connections_evicted_total").Get(); n < 280 {
+		t.Errorf("%d were evicted", n)
+	}
+}
+
 func TestNetworks(t *testing.T) {
 	for addr, want := range map[string]string{
 		"192.0.2.7:1": "192.0.2.7/32", "[::ffff:192.0.2.7]:1": "192.0.2.7/32",

@@ -70,7 +70,7 @@ type Refusal struct {
 
 // Limits is the [limits] table.
 type Limits struct {
-	Connections           int             `toml:"connections" doc:"Connections at once, 1 to 100000; more are closed at once. Each can take 135 KiB of memory while a request arrives: 3072 take 410 MiB."`
+	Connections           int             `toml:"connections" doc:"Connections at once, 1 to 100000. For one more the one is closed that has sent nothing for the longest time since it was opened, or the new one where all have sent something. Each can take 135 KiB of memory while a request arrives: 3072 take 410 MiB."`
 	ConnectionsPerAddress int             `toml:"connections_per_address" doc:"Connections at once from one IPv4 address or IPv6 network of 64 bits; more are closed at once."`
 	ReadHeaderTimeout     config.Duration `toml:"read_header_timeout" doc:"How long the TLS handshake may take, and then again a request from its first octet to the last of its body; 100 ms to 60 s."`
 	RequestTimeout        config.Duration `toml:"request_timeout" doc:"How long the answer to a request may take, 1 s to 60 s."`
