@@ -8,5 +8,6 @@ RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq 
 COPY deploy/docker/postgres/entrypoint /usr/local/bin/entrypoint
 ENV PATH=/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin PGDATA=/var/lib/postgresql/data/pgdata
 LABEL estuary.stage=image
+STOPSIGNAL SIGINT
 ENTRYPOINT ["/usr/local/bin/entrypoint"]
 CMD ["postgres"]

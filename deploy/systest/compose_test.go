@@ -215,7 +215,7 @@ func (c *compose) gone() {
 
 func (c *compose) noImages() {
 	c.t.Helper()
-	for _, filter := range []string{"reference=estuary/*", "reference=estuary-*", "label=estuary.stage"} {
+	for _, filter := range []string{"reference=estuary-*", "label=estuary.stage"} {
 		if left := c.docker("image", "ls", "-q", "--filter", filter); left != "" {
 			c.t.Errorf("images are left: %s", left)
 		}
@@ -225,7 +225,7 @@ func (c *compose) noImages() {
 // images: nothing is in them but the binary, certificates and empty folders.
 func (c *compose) images() {
 	for _, service := range []string{"gateway", "admin", "validator", "signer"} {
-		size, err := strconv.Atoi(c.docker("image", "inspect", "-f", "{{.Size}}", "estuary/"+service))
+		size, err := strconv.Atoi(c.docker("image", "inspect", "-f", "{{.Size}}", "estuary-"+service))
 		if err != nil || size > 40_000_000 {
 			c.t.Errorf("the image of the %s has %d octets, %v", service, size, err)
 		}
@@ -285,12 +285,12 @@ func (c *compose) networks() {
 		"directory": directory, "signers' database": database, "validators' database": c.address("postgres", "validators-database") + ":5432",
 		"signer": c.address("signer", "signing") + ":9502", "validator": c.address("validator", "checking") + ":9501",
 		"gateway on edge": c.address("gateway", "edge") + ":8443", "gateway on signing": c.address("gateway", "signing") + ":8443",
-		"gateway on checking": c.address("gateway", "checking") + ":8443", "admin on edge": c.address("admin", "edge") + ":9443",
+		"gateway on checking": c.address("gateway", "checking") + ":8443", "admin on operators": c.address("admin", "operators") + ":9443",
 		"admin on signing": c.address("admin", "signing") + ":9443", "validator on directory": c.address("validator", "directory") + ":9501",
 	}
 	may := map[string][]string{
-		"gateway":   {"signer", "validator", "gateway on edge", "admin on edge"},
-		"admin":     {"signer", "validator", "gateway on edge", "admin on edge"},
+		"gateway":   {"signer", "validator", "gateway on edge"},
+		"admin":     {"signer", "validator", "admin on operators"},
 		"validator": {"validator", "directory", "validators' database"},
 		"signer":    {"signer", "signers' database"},
 		"postgres":  {"signers' database", "validators' database"},
