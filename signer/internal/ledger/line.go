@@ -70,19 +70,9 @@ type Predecessor struct {
 //
 // Errors: NotFound (the authority did not issue it), Internal (the row was altered), Unavailable.
 func (l *Ledger) GetPredecessor(ctx context.Context, serial string) (Predecessor, error) {
-	var r *row
-	err := l.db.Read(ctx, func(ctx context.Context, tx store.Tx) (err error) {
-		r, err = l.bySerial(ctx, tx, serial)
-		return err
-	})
-	altered := alteredError{}
-	switch {
-	case errors.Is(err, errNoRow), err == nil && r.state != signerv1.EntryState_ENTRY_STATE_ISSUED:
-		return Predecessor{}, fault.New(fault.NotFound, "ledger.GetPredecessor", "no certificate has this serial number", nil)
-	case errors.As(err, &altered):
-		return Predecessor{}, fault.New(fault.Internal, "ledger.GetPredecessor", "", l.alarm(ctx, altered))
-	case err != nil:
-		return Predecessor{}, fault.New(fault.Unavailable, "ledger.GetPredecessor", "", err)
+	r, err := l.believed(ctx, "ledger.GetPredecessor", serial, func(r *row) bool { return r.state == signerv1.EntryState_ENTRY_STATE_ISSUED })
+	if err != nil {
+		return Predecessor{}, err
 	}
 	p := Predecessor{Certificate: bytes.Clone(r.certificate), CSR: bytes.Clone(r.csr), Label: r.label, IssuedAt: store.Time(r.createdAt), Revoked: r.revoked()}
 	a, err := r.assertion()

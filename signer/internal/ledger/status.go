@@ -17,6 +17,21 @@ import (
 //
 // Errors: NotFound, Internal (the row was altered), Unavailable.
 func (l *Ledger) Status(ctx context.Context, s Scope, serial string) (*Revoked, error) {
+	r, err := l.believed(ctx, "ledger.Status", serial, s.has)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.revokedAt.Valid:
+		return r.revoked(), nil
+	case r.state != signerv1.EntryState_ENTRY_STATE_ISSUED:
+		return nil, fault.New(fault.NotFound, "ledger.Status", "no certificate was issued with this serial number", nil)
+	}
+	return nil, nil
+}
+
+// believed returns the row of a serial number if it carries its MAC and counts. The errors are
+// those of Status, in the name of op.
+func (l *Ledger) believed(ctx context.Context, op, serial string, counts func(*row) bool) (*row, error) {
 	var r *row
 	err := l.db.Read(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		r, err = l.bySerial(ctx, tx, serial)
@@ -24,18 +39,14 @@ func (l *Ledger) Status(ctx context.Context, s Scope, serial string) (*Revoked, 
 	})
 	altered := alteredError{}
 	switch {
-	case errors.Is(err, errNoRow), err == nil && !s.has(r):
-		return nil, fault.New(fault.NotFound, "ledger.Status", "no certificate has this serial number", nil)
+	case errors.Is(err, errNoRow), err == nil && !counts(r):
+		return nil, fault.New(fault.NotFound, op, "no certificate has this serial number", nil)
 	case errors.As(err, &altered):
-		return nil, fault.New(fault.Internal, "ledger.Status", "", l.alarm(ctx, altered))
+		return nil, fault.New(fault.Internal, op, "", l.alarm(ctx, altered))
 	case err != nil:
-		return nil, fault.New(fault.Unavailable, "ledger.Status", "", err)
-	case r.revokedAt.Valid:
-		return r.revoked(), nil
-	case r.state != signerv1.EntryState_ENTRY_STATE_ISSUED:
-		return nil, fault.New(fault.NotFound, "ledger.Status", "no certificate was issued with this serial number", nil)
+		return nil, fault.New(fault.Unavailable, op, "", err)
 	}
-	return nil, nil
+	return r, nil
 }
 
 // ResponderCertificate is the certificate of a delegated OCSP responder. It is in the audit
