@@ -17,27 +17,9 @@ import (
 	"github.com/estuary-pki/estuary/services/secret"
 )
 
-// container returns a folder with the volume of an admin in compose.yaml, and its configuration
-// with that folder in place of /var/lib/estuary.
-func container(t *testing.T) (dir, path string) {
-	t.Helper()
-	dir, path = t.TempDir(), filepath.Join(t.TempDir(), "admin.toml")
-	if err := os.Mkdir(filepath.Join(dir, "own"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile("../../../deploy/config/compose/admin.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "/var/lib/estuary", dir)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir, path
-}
-
 // TestSetup: a certificate and key for the hosts, and a token of which the admin reads the hash.
 func TestSetup(t *testing.T) {
-	dir, path := container(t)
+	dir, path := newfiletest.Container(t, "admin", "", "own")
 	file := filepath.Join(dir, "own/token")
 	all := newfiletest.Setup{
 		Dir: dir,
@@ -92,7 +74,7 @@ func TestSetup(t *testing.T) {
 
 // TestSetupRefuses: what cannot be done leaves nothing behind.
 func TestSetupRefuses(t *testing.T) {
-	dir, path := container(t)
+	dir, path := newfiletest.Container(t, "admin", "", "own")
 	before := newfiletest.Tree(t, dir)
 	file := filepath.Join(dir, "own/token")
 	text, err := os.ReadFile(path)

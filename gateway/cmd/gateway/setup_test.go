@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,27 +12,9 @@ import (
 	"github.com/estuary-pki/estuary/services/newfile/newfiletest"
 )
 
-// container returns a folder with the volume of a gateway in compose.yaml, and its configuration
-// with that folder in place of /var/lib/estuary.
-func container(t *testing.T) (dir, path string) {
-	t.Helper()
-	dir, path = t.TempDir(), filepath.Join(t.TempDir(), "gateway.toml")
-	if err := os.Mkdir(filepath.Join(dir, "own"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile("../../../deploy/config/compose/gateway.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "/var/lib/estuary", dir)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir, path
-}
-
 // TestSetup: a certificate and key for the hosts. Package selfsigned tests what is in them.
 func TestSetup(t *testing.T) {
-	dir, path := container(t)
+	dir, path := newfiletest.Container(t, "gateway", "", "own")
 	newfiletest.Setup{
 		Dir: dir,
 		Run: func(t *testing.T) (string, error) {
@@ -57,7 +38,7 @@ func TestSetup(t *testing.T) {
 
 // TestSetupRefuses: what cannot be done leaves nothing behind.
 func TestSetupRefuses(t *testing.T) {
-	dir, path := container(t)
+	dir, path := newfiletest.Container(t, "gateway", "", "own")
 	before := newfiletest.Tree(t, dir)
 	for _, test := range []struct {
 		args []string

@@ -31,6 +31,28 @@ type Setup struct {
 	Together [][]string
 }
 
+// Container returns a folder with some volumes of a service of compose.yaml, and its configuration
+// with that folder in place of /var/lib/estuary and more behind it. It is for the tests of
+// MODULE/cmd/SERVICE.
+func Container(t *testing.T, service, more string, volumes ...string) (dir, path string) {
+	t.Helper()
+	dir, path = t.TempDir(), filepath.Join(t.TempDir(), service+".toml")
+	for _, volume := range volumes {
+		if err := os.Mkdir(filepath.Join(dir, volume), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile("../../../deploy/config/compose/" + service + ".toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = []byte(strings.ReplaceAll(string(text)+more, "/var/lib/estuary", dir))
+	if err := newfile.Write(newfile.File{Path: path, Mode: newfile.Secret, Data: text}); err != nil {
+		t.Fatal(err)
+	}
+	return dir, path
+}
+
 // Check runs the command over Dir when nothing is there, when all is, and when parts are.
 func (s Setup) Check(t *testing.T) {
 	t.Helper()

@@ -19,29 +19,9 @@ import (
 	"github.com/estuary-pki/estuary/signer/internal/ledger"
 )
 
-// container returns a folder with the volumes of a signer in compose.yaml, and its configuration
-// with that folder in place of /var/lib/estuary.
-func container(t *testing.T) (dir, path string) {
-	t.Helper()
-	dir, path = t.TempDir(), filepath.Join(t.TempDir(), "signer.toml")
-	for _, volume := range []string{"own", "public"} {
-		if err := os.Mkdir(filepath.Join(dir, volume), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text, err := os.ReadFile("../../../deploy/config/compose/signer.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "/var/lib/estuary", dir)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir, path
-}
-
 // TestSetup: the CA and the key of the ledger, as the signer reads them.
 func TestSetup(t *testing.T) {
-	dir, path := container(t)
+	dir, path := newfiletest.Container(t, "signer", "", "own", "public")
 	newfiletest.Setup{
 		Dir: dir,
 		Run: func(t *testing.T) (string, error) {
@@ -67,7 +47,7 @@ func TestSetup(t *testing.T) {
 
 // TestSetupRefuses: what cannot be done leaves nothing behind.
 func TestSetupRefuses(t *testing.T) {
-	dir, path := container(t)
+	dir, path := newfiletest.Container(t, "signer", "", "own", "public")
 	before := newfiletest.Tree(t, dir)
 	for _, test := range []struct {
 		args []string

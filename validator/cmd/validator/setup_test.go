@@ -18,28 +18,10 @@ import (
 	"github.com/estuary-pki/estuary/validator/internal/token"
 )
 
-// container returns a folder with the volumes of a validator in compose.yaml, and its
-// configuration with that folder in place of /var/lib/estuary, and more behind it.
-func container(t *testing.T, more string) (dir, path string) {
-	t.Helper()
-	dir, path = t.TempDir(), filepath.Join(t.TempDir(), "validator.toml")
-	for _, volume := range []string{"own", "public"} {
-		if err := os.Mkdir(filepath.Join(dir, volume), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text, err := os.ReadFile("../../../deploy/config/compose/validator.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	put(t, path, []byte(strings.ReplaceAll(string(text)+more, "/var/lib/estuary", dir)))
-	return dir, path
-}
-
 // TestSetup: every key that the configuration names, as the validator reads it, and the public
 // half as the signer does.
 func TestSetup(t *testing.T) {
-	dir, path := container(t, "[one_time]\nspend_keys = [\"/var/lib/estuary/own/spend-1.key\", \"/var/lib/estuary/own/spend-2.key\"]\n")
+	dir, path := newfiletest.Container(t, "validator", "[one_time]\nspend_keys = [\"/var/lib/estuary/own/spend-1.key\", \"/var/lib/estuary/own/spend-2.key\"]\n", "own", "public")
 	newfiletest.Setup{
 		Dir: dir,
 		Run: func(t *testing.T) (string, error) {
@@ -89,7 +71,7 @@ func TestSetupWithoutTokens(t *testing.T) {
 
 // TestSetupRefuses: what cannot be done leaves nothing behind.
 func TestSetupRefuses(t *testing.T) {
-	dir, path := container(t, "")
+	dir, path := newfiletest.Container(t, "validator", "", "own", "public")
 	before := newfiletest.Tree(t, dir)
 	public := filepath.Join(dir, "public/validator.pub")
 	for _, test := range []struct {
